@@ -1,0 +1,104 @@
+"""The contract of a media plane: what signalling may ask of media, and what media reports back.
+
+A *session* belongs to one call. It has *legs*, named by the caller of this API ("a", "b1", "b2", …):
+one per SIP dialog that carries media. Two legs of a session are *connected*: what one receives the other
+sends. During a recovery a third leg exists beside them; `switch` moves the connection over to it.
+
+Everything is said at the level of SDP (RFC 8866, offer/answer RFC 3264); who implements it (the embedded
+relay, rtpengine, nothing at all in `direct` mode) is not visible here. Methods return futures. An
+implementation that can answer at once returns one that is already done, and a caller on a hot path looks at
+`future.done()` before it waits: nothing then goes through the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class MediaError(Exception):
+    """Media could not do what was asked; the text says what and for which session. The call decides what follows."""
+
+
+@dataclass(slots=True, frozen=True)
+class StreamStats:
+    """One direction of one media line: what a leg has received from its peer.
+
+    `last_packet_at` is on CLOCK_MONOTONIC in seconds (0.0: never). `source` is the latched (host, port).
+    """
+
+    leg: str
+    line: int  # index of the m= line
+    packets: int
+    bytes: int
+    last_packet_at: float
+    source: tuple[str, int] | None
+    lost_to_fence: int  # packets that came for a leg that is fenced, or from a source that is not the latched one
+
+
+@dataclass(slots=True, frozen=True)
+class SessionStats:
+    session: str
+    connected: tuple[str, str] | None
+    streams: tuple[StreamStats, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class MediaRestarted:
+    """The media plane died and is back; its sessions were re-established as far as possible (`lost` were not)."""
+
+    at: float
+    lost: tuple[str, ...]
+
+
+MediaEvent = MediaRestarted
+
+
+class MediaPlane(Protocol):
+    """What signalling asks of media. Sessions come into being with the first `offer` that names them."""
+
+    anchors: bool  # False: SDP passes through and media flows between the endpoints (`direct`)
+
+    def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
+        """The peer of leg `source` offered `sdp`: returns the offer to send to the peer of leg `target`.
+
+        The origin line of what is returned is ours and stable per leg: its version grows by one when, and only
+        when, the body changed since the last one sent on that leg (RFC 3264 §8). Raises MediaError.
+        """
+        ...
+
+    def answer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
+        """The peer of leg `source` answered `sdp`: returns the answer to send to the peer of leg `target`,
+        and connects both legs when neither is connected yet. Raises MediaError."""
+        ...
+
+    def switch(self, session: str, leg: str, other: str) -> asyncio.Future[None]:
+        """Connect `leg` and `other` from now on; every other leg of the session is fenced: what it receives is
+        counted and dropped."""
+        ...
+
+    def delete(self, session: str, leg: str | None = None) -> None:
+        """Forget one leg, or the whole session. Unknown names are fine: deleting twice is not an error."""
+        ...
+
+    def query(self, session: str) -> asyncio.Future[SessionStats]:
+        """Counters of a session's streams now. Raises MediaError for a session that is not known."""
+        ...
+
+    def snapshot(self, session: str) -> dict[str, object]:
+        """What `restore` needs to take the session up again in another process: plain, versioned, msgpack-able."""
+        ...
+
+    def restore(self, session: str, snapshot: dict[str, object]) -> None:
+        """Take up a session that `snapshot` described; the media plane may already be carrying it."""
+        ...
+
+    def subscribe(self, listener: Callable[[MediaEvent], None]) -> None:
+        """Call `listener` for every event from now on."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the media plane; sessions that it carries go on (the relay outlives the proxy process)."""
+        ...

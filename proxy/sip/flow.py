@@ -1,0 +1,29 @@
+"""A flow: the way that a message came in on and that its answers go back on (RFC 5626 §1)."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from proxy.net.api import Address
+
+
+class Flow(Protocol):
+    """`transport` is `b"UDP"`, `b"TCP"`, … as it stands in a Via; `local` is what we show in Via and Contact."""
+
+    transport: bytes
+    reliable: bool
+    local: Address
+    remote: Address
+
+    @property
+    def open(self) -> bool: ...
+
+    def send(self, data: bytes) -> None:
+        """Send one message. Never raises: what cannot leave is lost (UDP), or closes the flow (TCP)."""
+        ...
+
+
+def host_port(address: Address) -> bytes:
+    """`host:port` as it stands in a header, IPv6 in brackets (RFC 3261 §25.1)."""
+    host, port = address
+    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()

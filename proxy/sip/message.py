@@ -1,0 +1,318 @@
+"""SIP messages (RFC 3261 §7): a lazy parser, and serialising.
+
+A message keeps its header fields as the lines that came, in their order; only what somebody asks for is taken
+apart. So a header that nobody here knows crosses the proxy byte for byte, and a message costs one split and one
+dictionary look-up a line. Keys are lower-case long names: `b"call-id"`, also for `i:` and `CALL-ID:`.
+
+Bodies are opaque. Folded lines are unfolded (§7.3.1 calls both forms equal).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.sip.flow import Flow
+
+Field = tuple[bytes, bytes]  # (key, whole line without CRLF)
+
+COMPACT = {
+    b"a": b"accept-contact", b"b": b"referred-by", b"c": b"content-type", b"d": b"request-disposition",
+    b"e": b"content-encoding", b"f": b"from", b"i": b"call-id", b"j": b"reject-contact", b"k": b"supported",
+    b"l": b"content-length", b"m": b"contact", b"n": b"identity-info", b"o": b"event", b"r": b"refer-to",
+    b"s": b"subject", b"t": b"to", b"u": b"allow-events", b"v": b"via", b"x": b"session-expires",
+    b"y": b"identity",
+}  # fmt: skip
+_USUAL = (
+    b"Via From To Call-ID CSeq Contact Max-Forwards Content-Type Content-Length Allow Supported Require "
+    b"User-Agent Server Record-Route Route Expires Session-Expires Min-SE P-Asserted-Identity Accept Reason Date "
+    b"Authorization Proxy-Authorization WWW-Authenticate Proxy-Authenticate RSeq RAck Subject Allow-Events Event "
+    b"Refer-To Referred-By Replaces Diversion User-to-User Privacy Remote-Party-ID Warning Retry-After"
+).split()
+_KEYS: dict[bytes, bytes] = {name: name.lower() for name in _USUAL} | dict(COMPACT)
+_TOKEN = re.compile(rb"[A-Za-z0-9\-.!%*_+`'~]+")
+_STATUS = re.compile(rb"SIP/2\.0 ([1-6]\d\d) ?(.*)", re.DOTALL)
+_FOLD = re.compile(rb"[ \t]*\r\n[ \t]+")
+_REQUIRED = (b"via", b"from", b"to", b"call-id", b"cseq")
+
+REASONS = {
+    100: b"Trying", 180: b"Ringing", 181: b"Call Is Being Forwarded", 182: b"Queued", 183: b"Session Progress",
+    200: b"OK", 202: b"Accepted", 300: b"Multiple Choices", 301: b"Moved Permanently", 302: b"Moved Temporarily",
+    400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
+    407: b"Proxy Authentication Required", 408: b"Request Timeout", 415: b"Unsupported Media Type",
+    420: b"Bad Extension", 422: b"Session Interval Too Small", 480: b"Temporarily Unavailable",
+    481: b"Call/Transaction Does Not Exist", 482: b"Loop Detected", 483: b"Too Many Hops", 486: b"Busy Here",
+    487: b"Request Terminated", 488: b"Not Acceptable Here", 491: b"Request Pending", 500: b"Server Internal Error",
+    501: b"Not Implemented", 503: b"Service Unavailable", 504: b"Server Time-out", 513: b"Message Too Large",
+    603: b"Decline",
+}  # fmt: skip
+
+
+class SipError(ValueError):
+    """A message that cannot be read. `where` names the line or header; `partial` holds what could be read of a
+    request, so that it can be answered 400 (RFC 3261 §16.3 step 1)."""
+
+    def __init__(self, problem: str, where: str, partial: Request | None = None) -> None:
+        super().__init__(f"{where}: {problem}")
+        self.where = where
+        self.partial = partial
+
+
+class Message:
+    """What requests and responses share. `fields` may be edited as a list; `add`, `replace` and `remove` do it by key."""
+
+    __slots__ = ("body", "fields", "flow")
+
+    def __init__(self, fields: list[Field], body: bytes = b"") -> None:
+        self.fields = fields
+        self.body = body
+        self.flow: Flow | None = None
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value of the first header with that key, without surrounding blanks."""
+        for name, line in self.fields:
+            if name == key:
+                return line[line.index(b":") + 1 :].strip()
+        return None
+
+    def all(self, key: bytes) -> list[bytes]:
+        """The values of every header line with that key, in order; a line's comma list is not split."""
+        return [line[line.index(b":") + 1 :].strip() for name, line in self.fields if name == key]
+
+    def list(self, key: bytes) -> list[bytes]:
+        """Every value of a comma-separated header, over all its lines (RFC 3261 §7.3.1)."""
+        return [value for line in self.all(key) for value in split_list(line)]
+
+    def has_option(self, key: bytes, option: bytes) -> bool:
+        return any(value.lower() == option for value in self.list(key))
+
+    def add(self, name: bytes, value: bytes) -> None:
+        self.fields.append(field(name, value))
+
+    def remove(self, key: bytes) -> None:
+        self.fields = [entry for entry in self.fields if entry[0] != key]
+
+    def replace(self, name: bytes, value: bytes) -> None:
+        self.remove(key_of(name))
+        self.fields.append(field(name, value))
+
+    # The five that every message has; `parse` has made sure of them.
+    @property
+    def call_id(self) -> bytes:
+        return self.get(b"call-id") or b""
+
+    @property
+    def from_(self) -> bytes:
+        return self.get(b"from") or b""
+
+    @property
+    def to(self) -> bytes:
+        return self.get(b"to") or b""
+
+    @property
+    def from_tag(self) -> bytes:
+        return tag_of(self.from_)
+
+    @property
+    def to_tag(self) -> bytes:
+        return tag_of(self.to)
+
+    @property
+    def cseq(self) -> int:
+        return int((self.get(b"cseq") or b"0").split(None, 1)[0])
+
+    @property
+    def content_type(self) -> bytes:
+        """Media type in lower case, without parameters; empty when there is none."""
+        return (self.get(b"content-type") or b"").partition(b";")[0].strip().lower()
+
+    @property
+    def sdp(self) -> bytes:
+        """The body, when it is a session description; else empty."""
+        return self.body if self.body and self.content_type == b"application/sdp" else b""
+
+    def _encode(self, start: bytes) -> bytes:
+        lines = [start]
+        lines += [line for key, line in self.fields if key != b"content-length"]
+        lines.append(b"Content-Length: %d\r\n\r\n" % len(self.body))
+        return b"\r\n".join(lines) + self.body
+
+
+class Request(Message):
+    __slots__ = ("method", "uri")
+
+    def __init__(self, method: bytes, uri: bytes, fields: list[Field], body: bytes = b"") -> None:
+        self.method = method
+        self.uri = uri
+        self.fields = fields
+        self.body = body
+        self.flow = None
+
+    def encode(self) -> bytes:
+        return self._encode(b"%b %b SIP/2.0" % (self.method, self.uri))
+
+    def __repr__(self) -> str:
+        return f"<{self.method.decode()} {self.uri.decode(errors='replace')} {self.call_id.decode(errors='replace')}>"
+
+
+class Response(Message):
+    __slots__ = ("reason", "status")
+
+    def __init__(self, status: int, reason: bytes, fields: list[Field], body: bytes = b"") -> None:
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+        self.body = body
+        self.flow = None
+
+    @property
+    def method(self) -> bytes:
+        """Method of the request that this answers."""
+        return (self.get(b"cseq") or b" ").split(None, 1)[-1]
+
+    def encode(self) -> bytes:
+        return self._encode(b"SIP/2.0 %d %b" % (self.status, self.reason))
+
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.method.decode(errors='replace')} {self.call_id.decode(errors='replace')}>"
+
+
+def key_of(name: bytes) -> bytes:
+    """Lower-case long name of a header."""
+    key = _KEYS.get(name)
+    if key is None:
+        key = name.strip().lower()
+        key = COMPACT.get(key, key)
+    return key
+
+
+def field(name: bytes, value: bytes) -> Field:
+    return (_KEYS.get(name) or key_of(name), b"%b: %b" % (name, value))
+
+
+def tag_of(value: bytes) -> bytes:
+    """The tag parameter of a From or To value; empty when there is none."""
+    start = value.rfind(b">") + 1
+    at = value.find(b";tag=", start)
+    if at < 0:
+        at = value.lower().find(b"tag=", start) - 1  # rare: blanks or capitals
+        if at < 0 or value[at : at + 1] not in b"; \t":
+            return b""
+    return value[at + 5 :].partition(b";")[0].strip()
+
+
+def split_list(value: bytes) -> list[bytes]:
+    """Split a comma list outside quotes and angle brackets."""
+    if b"," not in value:
+        return [value] if value else []
+    parts: list[bytes] = []
+    start = depth = 0
+    quoted = False
+    for at, byte in enumerate(value):
+        if quoted:
+            if byte == 0x22 and value[at - 1] != 0x5C:
+                quoted = False
+        elif byte == 0x22:
+            quoted = True
+        elif byte == 0x3C:
+            depth += 1
+        elif byte == 0x3E:
+            depth -= 1
+        elif byte == 0x2C and depth <= 0:
+            parts.append(value[start:at].strip())
+            start = at + 1
+    parts.append(value[start:].strip())
+    return [part for part in parts if part]
+
+
+def parse(data: bytes) -> Request | Response:
+    """Read one whole message, as it came in a datagram or as framing cut it out of a stream. Raises SipError."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    if not end:
+        raise SipError("no empty line ends the headers", "end")
+    if b"\r\n " in head or b"\r\n\t" in head:
+        head = _FOLD.sub(b" ", head)
+    lines = head.split(b"\r\n")
+    fields: list[Field] = []
+    keys = _KEYS
+    present = set()
+    for line in lines[1:]:
+        name, colon, value = line.partition(b":")
+        key = keys.get(name)
+        if key is None:
+            if not colon or not _TOKEN.fullmatch(name.rstrip()):
+                raise _unreadable(lines, fields, "not a header field", line)
+            key = key_of(name)
+        fields.append((key, line))
+        present.add(key)
+        if key == b"content-length":
+            try:
+                length = int(value)
+            except ValueError:
+                length = -1
+            if not 0 <= length <= len(body):
+                raise _unreadable(lines, fields, f"Content-Length {value!r} but {len(body)} bytes came", line)
+            if length < len(body):
+                body = body[:length]
+    for key in _REQUIRED:
+        if key not in present:
+            raise _unreadable(lines, fields, "missing header", key)
+    message = _start(lines[0], fields, body)
+    number, _, method = (message.get(b"cseq") or b"").partition(b" ")
+    if not number.isdigit() or int(number) > 0x7FFFFFFF or not method:
+        raise _unreadable(lines, fields, "CSeq is not a number below 2**31 and a method", number)
+    if type(message) is Request and method.strip() != message.method:
+        raise _unreadable(lines, fields, "CSeq names another method than the request", method)
+    return message
+
+
+def _start(line: bytes, fields: list[Field], body: bytes) -> Request | Response:
+    if line.startswith(b"SIP/2.0 "):
+        status = _STATUS.fullmatch(line)
+        if not status:
+            raise SipError("not a status line", repr(line[:80]))
+        return Response(int(status[1]), status[2], fields, body)
+    parts = line.split(b" ")
+    if len(parts) != 3 or parts[2].upper() != b"SIP/2.0" or not parts[1] or not _TOKEN.fullmatch(parts[0]):
+        raise SipError("not a request line", repr(line[:80]))
+    if parts[1][:1] == b"<":
+        raise SipError("Request-URI in angle brackets", repr(line[:80]))
+    return Request(parts[0], parts[1], fields, body)
+
+
+def _unreadable(lines: list[bytes], fields: list[Field], problem: str, where: bytes) -> SipError:
+    """The error, with what is left of a request when an answer could still find its way back."""
+    partial = None
+    try:
+        message = _start(lines[0], fields, b"")
+    except SipError:
+        message = None
+    if isinstance(message, Request):
+        known = {key for key, _ in fields}
+        for line in lines[1:]:  # the loop above may have stopped before these
+            name, _, _ = line.partition(b":")
+            key = key_of(name)
+            if key in _REQUIRED and key not in known:
+                message.fields.append((key, line))
+        if all(message.get(key) for key in _REQUIRED):
+            partial = message
+    return SipError(problem, where[:80].decode(errors="replace"), partial)
+
+
+def response(request: Request, status: int, to_tag: bytes = b"", extra: Iterable[Field] = (), body: bytes = b"",
+             reason: bytes = b"") -> Response:  # fmt: skip
+    """A response to `request` (RFC 3261 §8.2.6): its Vias, From, To (with `to_tag` when it has none), Call-ID, CSeq."""
+    fields = []
+    for entry in request.fields:
+        key = entry[0]
+        if key in _COPIED:
+            if key == b"to" and to_tag and not tag_of(entry[1]):
+                entry = (key, entry[1] + b";tag=" + to_tag)
+            fields.append(entry)
+    fields += extra
+    return Response(status, reason or REASONS.get(status, b"Status"), fields, body)
+
+
+_COPIED = frozenset(_REQUIRED)

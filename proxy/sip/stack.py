@@ -1,0 +1,293 @@
+"""The SIP stack of one node: transports below, transactions inside, one core above (RFC 3261 §5, figure 4).
+
+It owns the two transaction tables and finds the one that a message belongs to (§17.1.3, §17.2.3, also for peers
+of RFC 2543 that send no magic cookie). What belongs to none goes to the core: new requests, the ACK of a 2xx,
+and responses that nobody waits for any more. It knows no dialogs and no calls.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import zlib
+from collections import Counter
+from typing import Protocol
+
+from proxy.net.timers import Timers
+from proxy.sip.client_transaction import ClientTransaction, InviteClientTransaction, OnResponse
+from proxy.sip.flow import Flow, host_port
+from proxy.sip.message import Field, Request, Response, SipError, parse, response
+from proxy.sip.server_transaction import ACCEPTED, InviteServerTransaction, Key, ServerTransaction
+from proxy.sip.times import Times
+from proxy.sip.transport import TcpTransport, UdpTransport
+
+log = logging.getLogger(__name__)
+
+COOKIE = b"z9hG4bK"
+MAX_FORWARDS = 70
+
+
+class Core(Protocol):
+    """The user of the stack: a B2BUA, a user agent."""
+
+    def on_request(self, request: Request, transaction: ServerTransaction) -> None:
+        """A request outside any transaction; an INVITE's transaction is an InviteServerTransaction."""
+        ...
+
+    def on_ack(self, request: Request) -> None:
+        """The ACK of a 2xx: it has no transaction (§17), its dialog knows it."""
+        ...
+
+    def on_stray(self, message: Response) -> None:
+        """A response without a transaction; a late 2xx may need ACK and BYE (§13.2.2.4)."""
+        ...
+
+
+class Stack:
+    def __init__(self, timers: Timers, rng: random.Random, times: Times | None = None) -> None:
+        self.timers = timers
+        self.rng = rng
+        self.times = times or Times()
+        self.core: Core | None = None
+        self.transports: list[UdpTransport | TcpTransport] = []
+        self.clients: dict[tuple[bytes, bytes], ClientTransaction] = {}
+        self.servers: dict[Key, ServerTransaction] = {}
+        self._merging: dict[Key, Key] = {}  # (Call-ID, From tag, CSeq) of new INVITEs -> their transaction
+        self._branch_prefix = COOKIE + b"%08x" % rng.getrandbits(32)
+        self._branches = 0
+        self._tags = 0
+        self._vias: dict[Flow, bytes] = {}
+        self.errors: Counter[str] = Counter()  # messages that were refused, by the place of the fault
+        self.retransmissions = 0
+        self.retransmissions_seen = 0
+
+    # -- outwards
+
+    def flow(self, transport: str, remote: tuple[str, int]) -> Flow:
+        """The way to an address. Raises KeyError when nothing listens on that transport (and address family)."""
+        wanted = transport.upper().encode()
+        ipv6 = ":" in remote[0]
+        for candidate in self.transports:
+            if candidate.name == wanted and (":" in candidate.bound[0]) == ipv6:
+                return candidate.flow(remote)
+        raise KeyError(f"no {transport} transport towards {remote[0]}:{remote[1]}")
+
+    def request(self, request: Request, flow: Flow, on_response: OnResponse) -> ClientTransaction:
+        """Send a request (without Via) in a new client transaction."""
+        branch = self.new_branch()
+        request.fields.insert(0, self.via(flow, branch))
+        kind = InviteClientTransaction if request.method == b"INVITE" else ClientTransaction
+        return self.start_client(kind, request, flow, branch, on_response)
+
+    def start_client(
+        self,
+        kind: type[ClientTransaction],
+        request: Request,
+        flow: Flow,
+        branch: bytes,
+        on_response: OnResponse,
+    ) -> ClientTransaction:
+        transaction = kind(self, request, flow, branch, request.encode(), on_response)
+        self.clients[transaction.key] = transaction
+        if flow.open:
+            transaction.start()
+        else:
+            self.timers.start(0, lambda _: transaction.fail(503))
+        return transaction
+
+    def ack(self, request: Request, flow: Flow) -> bytes:
+        """Encode the ACK of a 2xx, under a branch of its own (§13.2.2.4); its user sends it."""
+        request.fields.insert(0, self.via(flow, self.new_branch()))
+        return request.encode()
+
+    def via(self, flow: Flow, branch: bytes) -> Field:
+        head = self._vias.get(flow)
+        if head is None:
+            if len(self._vias) > 4096:
+                self._vias.clear()
+            head = b"Via: SIP/2.0/%b %b;rport;branch=" % (flow.transport, host_port(flow.local))
+            self._vias[flow] = head
+        return (b"via", head + branch)
+
+    def new_branch(self) -> bytes:
+        self._branches += 1
+        return self._branch_prefix + b"%x" % self._branches
+
+    def new_tag(self) -> bytes:
+        self._tags += 1
+        return b"%x%08x" % (self._tags, self.rng.getrandbits(32))
+
+    def to_tag(self, key: Key) -> bytes:
+        """A To tag for answers of a transaction without a dialog: the same each time (§8.2.6.2)."""
+        return b"%08x" % zlib.crc32(b" ".join(key))
+
+    # -- inwards
+
+    def receive(self, data: bytes, flow: Flow) -> None:
+        try:
+            message = parse(data)
+        except SipError as error:
+            self._unreadable(error, flow)
+            return
+        message.flow = flow
+        try:
+            if type(message) is Response:
+                self._receive_response(message)
+            elif type(message) is Request:
+                self._receive_request(message, flow)
+        except Exception:
+            # One message's fault stays with that message; the call it belonged to is not touched further.
+            self.errors["handler"] += 1
+            log.exception("cannot handle %r from %s", message, flow.remote)
+
+    def _unreadable(self, error: SipError, flow: Flow) -> None:
+        self.errors[error.where if error.where in _PLACES else "syntax"] += 1
+        log.debug("unreadable message from %s: %s", flow.remote, error)
+        request = error.partial
+        if request is not None and request.method != b"ACK":
+            way = self._answer_flow(request, flow)
+            way.send(response(request, 400, self.new_tag(), reason=b"Bad Request").encode())
+
+    def _receive_response(self, message: Response) -> None:
+        via = message.get(b"via") or b""
+        at = via.find(b"branch=")
+        branch = via[at + 7 :].split(b";", 1)[0].split(b",", 1)[0].strip() if at >= 0 else b""
+        transaction = self.clients.get((branch, message.method))
+        if transaction is not None:
+            transaction.receive(message)
+        elif self.core:
+            self.core.on_stray(message)
+
+    def _receive_request(self, request: Request, flow: Flow) -> None:
+        via = request.get(b"via") or b""
+        if b"," in via:
+            via = via.split(b",", 1)[0]
+        at = via.find(b";branch=")
+        branch = via[at + 8 :].split(b";", 1)[0].strip() if at >= 0 else b""
+        method = request.method
+        if branch.startswith(COOKIE):
+            sent_by = via.split(b";", 1)[0].rsplit(None, 1)[-1]
+            key: Key = (branch, sent_by, b"INVITE" if method == b"ACK" else method)
+        else:
+            key = _old_key(request, via, method)
+        transaction = self.servers.get(key)
+        if transaction is not None:
+            if method == b"ACK":
+                if isinstance(transaction, InviteServerTransaction):
+                    if transaction.state == ACCEPTED:  # same branch as the INVITE: a peer's mistake
+                        self._to_core_ack(request)
+                    else:
+                        transaction.receive_ack()
+            else:
+                transaction.receive_again()
+            return
+        if method == b"ACK":
+            self._to_core_ack(request)
+            return
+        way = self._answer_flow(request, flow)
+        if method == b"CANCEL":
+            self._receive_cancel(request, way, key)
+            return
+        if method == b"INVITE":
+            transaction = InviteServerTransaction(self, request, way, key)
+            if not request.to_tag:
+                merged: Key = (request.call_id, request.from_tag, request.get(b"cseq") or b"")
+                if self._merging.setdefault(merged, key) != key:
+                    way.send(response(request, 482, self.new_tag()).encode())  # §8.2.2.2
+                    return
+        else:
+            transaction = ServerTransaction(self, request, way, key)
+        self.servers[key] = transaction
+        if self.core:
+            self.core.on_request(request, transaction)
+
+    def _to_core_ack(self, request: Request) -> None:
+        if self.core:
+            self.core.on_ack(request)
+
+    def _receive_cancel(self, request: Request, flow: Flow, key: Key) -> None:
+        transaction = ServerTransaction(self, request, flow, key)
+        self.servers[key] = transaction
+        target = self.servers.get((*key[:-1], b"INVITE"))
+        if isinstance(target, InviteServerTransaction):
+            transaction.reply(200)
+            target.cancel()
+        else:
+            transaction.reply(481)
+
+    def _answer_flow(self, request: Request, flow: Flow) -> Flow:
+        """Where responses go (§18.2.2, RFC 3581 §4); writes `received` and `rport` into the top Via."""
+        if flow.reliable:
+            return flow
+        for index, (key, line) in enumerate(request.fields):
+            if key != b"via":
+                continue
+            top, comma, rest = line.partition(b",")
+            host, port = flow.remote
+            source = host.encode()
+            sent_by = top.split(b";", 1)[0].rsplit(None, 1)[-1]
+            rport = _has_rport(top)
+            sent_host, sent_port = _split_sent_by(sent_by)
+            if rport:
+                top = top.replace(b";rport", b";rport=%d" % port, 1)
+            elif sent_port != port:
+                flow = self.flow(flow.transport.decode(), (host, sent_port))
+            if rport or sent_host != source:
+                top += b";received=" + source
+            if top is not line:
+                request.fields[index] = (key, top + comma + rest)
+            return flow
+        return flow
+
+    def flow_closed(self, flow: Flow) -> None:
+        """A connection is gone: what waits for an answer on it will get none."""
+        for transaction in [entry for entry in self.clients.values() if entry.flow is flow]:
+            transaction.fail(503)
+        self._vias.pop(flow, None)
+
+    def forget_client(self, transaction: ClientTransaction) -> None:
+        self.clients.pop(transaction.key, None)
+
+    def forget_server(self, transaction: ServerTransaction) -> None:
+        self.servers.pop(transaction.key, None)
+        request = transaction.request
+        if request.method == b"INVITE" and not request.to_tag:
+            self._merging.pop((request.call_id, request.from_tag, request.get(b"cseq") or b""), None)
+
+    async def close(self) -> None:
+        for transport in self.transports:
+            await transport.close()
+        for transaction in list(self.clients.values()):
+            transaction.stop()
+        for server in list(self.servers.values()):
+            server.stop()
+
+
+_PLACES = frozenset(("via", "from", "to", "call-id", "cseq", "end"))
+
+
+def _has_rport(via: bytes) -> bool:
+    at = via.find(b";rport")
+    return at >= 0 and via[at + 6 : at + 7] in (b";", b"", b" ", b",")
+
+
+def _split_sent_by(sent_by: bytes) -> tuple[bytes, int]:
+    host, colon, port = sent_by.rpartition(b":")
+    if colon and port.isdigit() and not (host.startswith(b"[") and not host.endswith(b"]")):
+        return host.strip(b"[]"), int(port)
+    return sent_by.strip(b"[]"), 5060
+
+
+def _old_key(request: Request, via: bytes, method: bytes) -> Key:
+    """Matching without a magic cookie (§17.2.3): an INVITE and its ACK and CANCEL share all but the method."""
+    tag = b"" if method in (b"INVITE", b"ACK", b"CANCEL") else request.to_tag
+    number = b"%d" % request.cseq
+    return (
+        request.uri,
+        tag,
+        request.from_tag,
+        request.call_id,
+        number,
+        via,
+        b"INVITE" if method == b"ACK" else method,
+    )

@@ -1,0 +1,217 @@
+"""SIP over UDP and TCP: sockets in, flows and whole messages out (RFC 3261 §18).
+
+UDP keeps one small flow object per peer. A TCP flow may still be connecting: what is sent meanwhile waits a
+while; a flow that closes says so once, and its client transactions then fail with 503 instead of waiting 32 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from proxy.net.api import Address, Network, TcpListener, TcpStream
+from proxy.net.timers import Timer, Timers
+from proxy.sip.flow import Flow
+from proxy.sip.framing import FramingError, StreamFramer
+
+Receive = Callable[[bytes, Flow], None]
+
+FLOWS_REMEMBERED = 4096
+CONNECT_TIMEOUT_S = 5.0
+BACKLOG_BYTES_MAX = 1 << 20
+FIRST_MESSAGE_WITHIN_S = 10.0  # a connection that says nothing, or half of something, is closed
+
+
+class UdpFlow:
+    __slots__ = ("_port", "local", "remote")
+    transport = b"UDP"
+    reliable = False
+    open = True
+
+    def __init__(self, port: UdpTransport, remote: Address) -> None:
+        self._port = port
+        self.local = port.local
+        self.remote = remote
+
+    def send(self, data: bytes) -> None:
+        self._port.send(data, self.remote)
+
+
+class UdpTransport:
+    name = b"UDP"
+
+    def __init__(self, network: Network, bind: Address, receive: Receive, advertise: str | None = None) -> None:
+        self._flows: dict[Address, UdpFlow] = {}
+        self._receive = receive
+        self._port = network.udp(bind, self._datagram)
+        self.bound = self._port.local
+        self.local = (advertise or self.bound[0], self.bound[1])
+        self._send = self._port.send
+
+    def _datagram(self, data: bytes, source: Address) -> None:
+        if len(data) > 4:  # shorter ones are keep-alives (RFC 5626 §4.4)
+            self._receive(data, self._flows.get(source) or self.flow(source))
+
+    def send(self, data: bytes, to: Address) -> None:
+        self._send(data, to)
+
+    def flow(self, remote: Address) -> Flow:
+        flow = self._flows.get(remote)
+        if flow is None:
+            if len(self._flows) >= FLOWS_REMEMBERED:
+                self._flows.clear()
+            flow = self._flows[remote] = UdpFlow(self, remote)
+        return flow
+
+    async def close(self) -> None:
+        self._port.close()
+
+
+class TcpFlow:
+    transport = b"TCP"
+    reliable = True
+
+    def __init__(self, owner: TcpTransport, remote: Address) -> None:
+        self.owner = owner
+        self.local = owner.local
+        self.remote = remote
+        self.open = True
+        self.stream: TcpStream | None = None
+        self.waiting: list[bytes] = []
+        self.framer = StreamFramer(owner.message_bytes_max)
+        self.patience: Timer | None = None
+
+    def send(self, data: bytes) -> None:
+        if not self.open:
+            return
+        if self.stream is None:
+            self.waiting.append(data)
+        elif self.stream.backlog > BACKLOG_BYTES_MAX:
+            self.close()  # a peer that does not read must not fill our memory
+        else:
+            self.stream.write(data)
+
+    def attach(self, stream: TcpStream) -> None:
+        self.stream = stream
+        stream.on_data = self._data
+        stream.on_close = self._closed
+        for data in self.waiting:
+            stream.write(data)
+        self.waiting.clear()
+
+    def _data(self, chunk: bytes) -> None:
+        try:
+            messages = self.framer.feed(chunk)
+        except FramingError as error:
+            self.owner.framing_errors += 1
+            self.owner.last_framing_error = f"{self.remote[0]}:{self.remote[1]}: {error}"
+            self.close()
+            return
+        if self.framer.pong_due and self.stream:
+            self.stream.write(b"\r\n")
+        if messages and self.patience:
+            self.patience.cancel()
+            self.patience = None
+        for data in messages:
+            self.owner.receive(data, self)
+
+    def _closed(self, _: OSError | None) -> None:
+        if self.open:
+            self.open = False
+            self.waiting.clear()
+            self.owner.forget(self)
+
+    def close(self) -> None:
+        if self.stream:
+            self.stream.close()
+        self._closed(None)
+
+
+class TcpTransport:
+    name = b"TCP"
+
+    def __init__(
+        self,
+        network: Network,
+        timers: Timers,
+        bind: Address,
+        receive: Receive,
+        on_flow_closed: Callable[[Flow], None],
+        *,
+        advertise: str | None = None,
+        message_bytes_max: int = 65535,
+        connections_max: int = 10_000,
+    ) -> None:
+        self._network = network
+        self._timers = timers
+        self.bound = bind
+        self.local = (advertise or bind[0], bind[1])
+        self.receive = receive
+        self._on_flow_closed = on_flow_closed
+        self.message_bytes_max = message_bytes_max
+        self.connections_max = connections_max
+        self.flows: dict[Address, TcpFlow] = {}
+        self.framing_errors = 0
+        self.last_framing_error = ""
+        self.refused = 0
+        self._listener: TcpListener | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    async def listen(self) -> None:
+        self._listener = await self._network.listen_tcp(self.bound, self._accepted)
+
+    def _accepted(self, stream: TcpStream) -> None:
+        flow = TcpFlow(self, stream.remote)
+        flow.attach(stream)
+        if len(self.flows) >= self.connections_max:
+            self.refused += 1
+            flow.close()
+            return
+        flow.patience = self._timers.start(FIRST_MESSAGE_WITHIN_S, self._impatient, flow)
+        self.flows[stream.remote] = flow
+
+    def _impatient(self, flow: TcpFlow) -> None:
+        self.refused += 1
+        flow.close()
+
+    def flow(self, remote: Address) -> Flow:
+        flow = self.flows.get(remote)
+        if flow is None or not flow.open:
+            flow = self.flows[remote] = TcpFlow(self, remote)
+            task = asyncio.get_running_loop().create_task(self._connect(flow))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+        return flow
+
+    async def _connect(self, flow: TcpFlow) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                stream = await self._network.connect_tcp(flow.remote, self.bound[0])
+        except (OSError, TimeoutError):
+            flow.close()
+            return
+        if flow.open:
+            flow.attach(stream)
+        else:
+            stream.on_data, stream.on_close = _nothing, _nothing
+            stream.close()
+
+    def forget(self, flow: TcpFlow) -> None:
+        if flow.patience:
+            flow.patience.cancel()
+            flow.patience = None
+        if self.flows.get(flow.remote) is flow:
+            del self.flows[flow.remote]
+        self._on_flow_closed(flow)
+
+    async def close(self) -> None:
+        if self._listener:
+            self._listener.close()
+        for task in list(self._connecting):
+            task.cancel()
+        for flow in list(self.flows.values()):
+            flow.close()
+
+
+def _nothing(_: object) -> None:
+    return None

@@ -1,0 +1,88 @@
+"""SIP URIs and name-addr values (RFC 3261 §19.1, §20.10), taken apart only as far as routing needs.
+
+Everything is bytes; what is not understood stays as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_URI = re.compile(
+    rb"(?P<scheme>sips?):(?:(?P<user>[^@;?\s<>\"]*|[^@\s<>\"]*)@)?"
+    rb"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.\-]+)(?::(?P<port>\d{1,5}))?"
+    rb"(?P<params>(?:;[^;?\s<>]*)*)(?P<headers>\?[^\s<>]*)?",
+    re.IGNORECASE,
+)
+
+
+class UriError(ValueError):
+    """Not a SIP URI."""
+
+
+@dataclass(slots=True, frozen=True)
+class Uri:
+    """`host` without brackets; `port` 0 when it is not given; `params` and `headers` as they came, with `;` and `?`."""
+
+    scheme: bytes
+    user: bytes
+    host: str
+    port: int
+    params: bytes = b""
+    headers: bytes = b""
+
+    def param(self, name: bytes) -> bytes | None:
+        """Value of a parameter (empty when it is a flag), or None."""
+        return param(self.params, name)
+
+    @property
+    def transport(self) -> str:
+        """`udp`, `tcp`, …: what the URI asks for, empty when it leaves it open."""
+        return (self.param(b"transport") or b"").decode().lower()
+
+    def __bytes__(self) -> bytes:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = f":{self.port}" if self.port else ""
+        user = self.user + b"@" if self.user else b""
+        return self.scheme + b":" + user + (host + port).encode() + self.params + self.headers
+
+
+def parse_uri(text: bytes) -> Uri:
+    """Raises UriError."""
+    found = _URI.fullmatch(text.strip())
+    if not found:
+        raise UriError(f"not a SIP URI: {text[:120]!r}")
+    port = int(found["port"] or 0)
+    if port > 65535:
+        raise UriError(f"port out of range: {text[:120]!r}")
+    return Uri(found["scheme"].lower(), found["user"] or b"", found["host"].decode().strip("[]").lower(), port,
+               found["params"] or b"", found["headers"] or b"")  # fmt: skip
+
+
+def user_of(uri: bytes) -> bytes:
+    """The user part, cheaply; empty when there is none (a `tel:` URI's number counts as its user)."""
+    scheme, _, rest = uri.partition(b":")
+    user, at, _ = rest.partition(b"@")
+    if at:
+        return user.partition(b":")[0]
+    return rest.partition(b";")[0] if scheme.lower() == b"tel" else b""
+
+
+def addr_spec(value: bytes) -> bytes:
+    """The URI inside a name-addr or addr-spec value: of `"Bob" <sip:b@x;y>;tag=1` it is `sip:b@x;y`."""
+    start = value.rfind(b"<")
+    if start >= 0:
+        end = value.find(b">", start)
+        if end < 0:
+            raise UriError(f"no closing bracket: {value[:120]!r}")
+        return value[start + 1 : end]
+    return value.partition(b";")[0].strip()  # without brackets the parameters are the header's (§20)
+
+
+def param(params: bytes, name: bytes) -> bytes | None:
+    """Value of `;name=value` in a parameter string; names compare without case."""
+    for part in params.split(b";"):
+        key, _, value = part.partition(b"=")
+        if key.strip().lower() == name:
+            return value.strip()
+    return None
