@@ -1,0 +1,38 @@
+"""Configuration: one YAML file -> frozen `Settings`, or a `ConfigError` naming each fault by line and key."""
+
+from proxy.config.load import ConfigError, Fault, load, parse
+from proxy.config.settings import (
+    BackendSettings,
+    HealthSettings,
+    MediaMode,
+    MediaSettings,
+    NodeSettings,
+    PoolSettings,
+    RecoverySettings,
+    Role,
+    RouteSettings,
+    Settings,
+    SipSettings,
+)
+from proxy.config.values import Listen, PortRange, Transport
+
+__all__ = [
+    "BackendSettings",
+    "ConfigError",
+    "Fault",
+    "HealthSettings",
+    "Listen",
+    "MediaMode",
+    "MediaSettings",
+    "NodeSettings",
+    "PoolSettings",
+    "PortRange",
+    "RecoverySettings",
+    "Role",
+    "RouteSettings",
+    "Settings",
+    "SipSettings",
+    "Transport",
+    "load",
+    "parse",
+]

@@ -1,0 +1,104 @@
+"""Cross-checks: what no single value can be wrong about alone. Pure; yields (key path, expectation)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+
+from proxy.config.settings import PoolSettings, Settings
+from proxy.net.api import Address
+
+_HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+
+KeyPath = tuple[str | int, ...]
+Problem = tuple[KeyPath, str]
+
+
+def near(word: str, known: list[str]) -> str:
+    """`; did you mean "pbx"?` when one of `known` looks like `word`, else nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+def cross_checks(settings: Settings) -> Iterator[Problem]:
+    yield from _sip(settings)
+    yield from _backends(settings)
+    for name, pool in settings.pools.items():
+        yield from _pool(("pools", name), pool)
+    yield from _routes(settings)
+
+
+def _sip(settings: Settings) -> Iterator[Problem]:
+    sip = settings.sip
+    if sip.t2_ms < sip.t1_ms:
+        yield ("sip", "t2_ms"), f"t2_ms of at least t1_ms ({sip.t1_ms})"
+    if sip.session_expires_s < sip.min_se_s:
+        yield ("sip", "session_expires_s"), f"session_expires_s of at least min_se_s ({sip.min_se_s})"
+    seen: set[object] = set()
+    for index, listen in enumerate(sip.listen):
+        if listen in seen and listen.port:
+            yield ("sip", "listen", index), f"every listener once; {listen} is there twice"
+        seen.add(listen)
+        ports = settings.media.ports
+        same_host = listen.host in (settings.media.address, "0.0.0.0", "::")
+        if listen.transport == "udp" and same_host and ports.first <= listen.port <= ports.last:
+            yield ("media", "ports"), f"a range without the SIP port {listen.port} on the same address"
+        if listen.host in ("0.0.0.0", "::") and sip.advertise is None:
+            yield (
+                ("sip", "advertise"),
+                f"an address for Via and Contact, because {listen} listens on all of them",
+            )
+
+
+def _backends(settings: Settings) -> Iterator[Problem]:
+    names: dict[str, str] = {}
+    addresses: dict[Address, str] = {}
+    ours = {(listen.host, listen.port) for listen in settings.sip.listen}
+    for pool_name, pool in settings.pools.items():
+        for name, backend in pool.backends.items():
+            path: KeyPath = ("pools", pool_name, "backends", name)
+            if name in names:
+                yield path, f"a backend name that is unique over all pools; {names[name]} has it too"
+            names[name] = f"pool {pool_name}"
+            address = backend.address
+            if address in addresses:
+                yield (*path, "address"), f"an address of its own; {addresses[address]} has this one too"
+            addresses[address] = f"backend {name}"
+            if address in ours:
+                yield (*path, "address"), "the address of a backend; this one is our own listener"
+
+
+def _pool(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:
+    if all(backend.role == "backup" for backend in pool.backends.values()):
+        yield (*path, "backends"), "at least one backend with role primary"
+    health = pool.health
+    if health.fast_interval_ms > health.interval_ms:
+        yield (
+            (*path, "health", "fast_interval_ms"),
+            f"fast_interval_ms of at most interval_ms ({health.interval_ms})",
+        )
+    if health.timeout_max_ms < health.timeout_min_ms:
+        yield (*path, "health", "timeout_max_ms"), f"at least timeout_min_ms ({health.timeout_min_ms})"
+    if health.silence_max_ms < health.silence_min_ms:
+        yield (*path, "health", "silence_max_ms"), f"at least silence_min_ms ({health.silence_min_ms})"
+    if health.silence_min_ms < 2 * health.interval_ms:
+        yield (
+            (*path, "health", "silence_min_ms"),
+            f"at least two intervals ({2 * health.interval_ms}): silence shorter than that is no silence",
+        )
+
+
+def _routes(settings: Settings) -> Iterator[Problem]:
+    known = list(settings.pools)
+    for index, route in enumerate(settings.routes):
+        path: KeyPath = ("routes", index)
+        for key, pool in (("pool", route.pool), ("from_pool", route.from_pool)):
+            if pool is not None and pool not in settings.pools:
+                yield (*path, key), f"the name of a pool ({', '.join(known)}){near(pool, known)}"
+        for header in route.header:
+            if not _HEADER_NAME.match(header):
+                yield (*path, "header", header), "the name of a header, without colon"
+        anything = route.from_pool is None and route.source is None and route.user is None and not route.header
+        if anything and index < len(settings.routes) - 1:
+            yield path, "conditions: this route takes everything, so those below it are never reached"

@@ -1,0 +1,185 @@
+"""`Settings`: everything an operator can set, as frozen pydantic models: default, bounds and a sentence each.
+
+Names carry their unit last (`timeout_ms`) or their bound after (`calls_max`). Unknown keys are refused. The
+text below each key is the source of the configuration reference in the docs. Cross-checks that span keys live
+in `proxy.config.checks`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from proxy.config.values import (
+    AddressValue,
+    HostValue,
+    Listen,
+    ListenValue,
+    NetworkValue,
+    PatternValue,
+    PortRange,
+    PortRangeValue,
+    Transport,
+)
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
+MediaMode = Literal["relay", "direct"]
+Role = Literal["primary", "backup"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class NodeSettings(Section):
+    """This node."""
+
+    name: Name = "aqueduct"
+    """Name in logs, reports and the Server header."""
+    state_dir: Path = Path("/var/lib/aqueduct")
+    """Directory of the control socket, the relay socket and snapshots."""
+
+
+class SipSettings(Section):
+    """Signalling."""
+
+    listen: tuple[ListenValue, ...] = Field(
+        default=(Listen("udp", "127.0.0.1", 5060), Listen("tcp", "127.0.0.1", 5060)), min_length=1
+    )
+    """Where SIP is listened for, each as transport:address:port."""
+    advertise: HostValue | None = None
+    """Host in Via and Contact when it differs from the bound one (NAT, wildcard address)."""
+    t1_ms: int = Field(default=500, ge=50, le=5000)
+    """RFC 3261 T1: the round-trip estimate of transactions."""
+    t2_ms: int = Field(default=4000, ge=100, le=32000)
+    """RFC 3261 T2: the longest retransmission interval."""
+    session_expires_s: int = Field(default=1800, ge=90, le=86400)
+    """RFC 4028: the session interval that we propose."""
+    min_se_s: int = Field(default=90, ge=90, le=86400)
+    """RFC 4028: the shortest session interval that we accept."""
+    message_bytes_max: int = Field(default=65535, ge=2048, le=1048576)
+    """The longest SIP message that is taken."""
+    follow_redirects: bool = False
+    """Follow a 3xx of a backend instead of passing it on."""
+
+
+class MediaSettings(Section):
+    """Media."""
+
+    mode: MediaMode = "relay"
+    """relay: RTP flows through this node. direct: SDP passes through. A pool can override it."""
+    address: HostValue = "127.0.0.1"
+    """Our address in SDP."""
+    ports: PortRangeValue = PortRange(20000, 29999)
+    """Ports of the relay, two a stream."""
+    latch: Literal["strict", "address", "any"] = "address"
+    """Who may send media on a leg. strict: address and port of its SDP. address: any port of that address.
+    any: the first source that sends (NAT)."""
+
+
+class HealthSettings(Section):
+    """How the backends of a pool are watched. docs/diagnoses.md says what these cost and buy."""
+
+    interval_ms: int = Field(default=50, ge=20, le=60000)
+    """Time between OPTIONS probes of a backend."""
+    fast_interval_ms: int = Field(default=5, ge=2, le=10000)
+    """Time between probes from the first that goes unanswered to the decision."""
+    timeout_min_ms: int = Field(default=10, ge=2, le=10000)
+    """A probe is never called unanswered earlier than this; above it the round-trip time decides."""
+    timeout_max_ms: int = Field(default=500, ge=10, le=60000)
+    """A probe is called unanswered at the latest after this, whatever the round-trip time."""
+    silence_min_ms: int = Field(default=200, ge=20, le=60000)
+    """Without an ICMP refusal a backend is never down before this long without any answer."""
+    silence_max_ms: int = Field(default=1000, ge=20, le=120000)
+    """What was learned of the network never asks for more silence than this."""
+    fall: int = Field(default=20, ge=2, le=1000)
+    """Unanswered probes in a row that down needs besides silence."""
+    rise: int = Field(default=3, ge=1, le=1000)
+    """Answered probes in a row that bring a backend back."""
+    live_fall: int = Field(default=5, ge=2, le=1000)
+    """Live requests in a row without any response that make a backend Hung."""
+    flaps_max: int = Field(default=3, ge=2, le=100)
+    """Times down within flap_window_s that make a backend Flapping."""
+    flap_window_s: int = Field(default=300, ge=1, le=86400)
+    """Window in which times down are counted."""
+    flap_hold_s: int = Field(default=60, ge=1, le=86400)
+    """A Flapping backend must answer without a break for this long to come back."""
+
+
+class RecoverySettings(Section):
+    """How calls are carried over to a backup."""
+
+    deadline_s: float = Field(default=30, ge=1, le=600)
+    """A call that is not recovered within this is ended with a BYE."""
+    pace_per_s: int = Field(default=500, ge=1, le=10000)
+    """INVITEs a second that a backup is given in a failover."""
+    unanswered_max: int = Field(default=64, ge=1, le=1000)
+    """INVITEs without any answer at one backup; a default UDP receive buffer holds about 90."""
+    verify_audio_ms: int = Field(default=500, ge=20, le=10000)
+    """Within this, audio must flow on a recovered leg."""
+    outbound_user: str | None = Field(default=None, min_length=1)
+    """User part that a recovered outbound call is placed to on the backup; null: as it was dialled."""
+    answer_timeout_ms: int = Field(default=2000, ge=100, le=60000)
+    """A backup that has not answered an INVITE after this is passed over."""
+
+
+class BackendSettings(Section):
+    """One backend."""
+
+    address: AddressValue
+    """Numeric address and port: 192.0.2.10:5060 or [2001:db8::10]:5060; without port 5060."""
+    transport: Transport = "udp"
+    """Transport of SIP towards it."""
+    role: Role = "primary"
+    """A backup takes calls when no primary can."""
+    weight: int = Field(default=1, ge=1, le=1000)
+    """Share of calls relative to the others of its role."""
+    calls_max: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Live calls at most; null: no limit."""
+
+
+class PoolSettings(Section):
+    """A pool of interchangeable backends."""
+
+    media: MediaMode | None = None
+    """Overrides media.mode for legs to this pool."""
+    recover: bool = True
+    """false for carriers: a leg to it is never recovered, only ended cleanly."""
+    health: HealthSettings = HealthSettings()
+    """How its backends are watched."""
+    recovery: RecoverySettings = RecoverySettings()
+    """How its calls are carried over to a backup."""
+    backends: dict[Name, BackendSettings] = Field(min_length=1)
+    """Its members by name."""
+
+
+class RouteSettings(Section):
+    """One routing rule: all conditions that are given must hold."""
+
+    from_pool: Name | None = None
+    """The request comes from a backend of this pool."""
+    source: NetworkValue | None = None
+    """The request comes from this network."""
+    user: PatternValue | None = None
+    """Regular expression that is searched in the user part of the request URI."""
+    header: dict[str, PatternValue] = {}
+    """Regular expressions that are searched in the headers of these names."""
+    pool: Name
+    """The pool that takes the call."""
+
+
+class Settings(Section):
+    """A whole configuration."""
+
+    node: NodeSettings = NodeSettings()
+    """This node."""
+    sip: SipSettings = SipSettings()
+    """Signalling."""
+    media: MediaSettings = MediaSettings()
+    """Media."""
+    pools: dict[Name, PoolSettings] = Field(min_length=1)
+    """Pools of backends by name."""
+    routes: tuple[RouteSettings, ...] = Field(min_length=1)
+    """Routing rules; the first that matches decides."""

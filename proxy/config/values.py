@@ -1,0 +1,136 @@
+"""The kinds of values an `aqueduct.yaml` is made of: addresses, listeners, port ranges, networks, patterns.
+
+Each parses one scalar as an operator writes it, and says in one sentence what it expected when it cannot.
+The results are plain immutable values; `proxy.config.settings` puts bounds and defaults around them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BeforeValidator, PlainSerializer
+
+from proxy.net.api import Address
+
+Transport = Literal["udp", "tcp"]
+SIP_PORT = 5060
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Listen(NamedTuple):
+    """Where SIP is listened for."""
+
+    transport: Transport
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.transport}:{_join(self.host, self.port)}"
+
+
+class PortRange(NamedTuple):
+    """First and last port, both included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+def _join(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _port(text: str, lowest: int = 1) -> int:
+    if not text.isascii() or not text.isdigit() or not lowest <= int(text) <= 65535:
+        raise ValueError(f"a port from {lowest} to 65535, not {text!r}")
+    return int(text)
+
+
+def parse_host(value: Any) -> str:
+    """A numeric host in canonical spelling. Not a name: what a name points to can move under a live call."""
+    try:
+        return str(ipaddress.ip_address(str(value).strip("[]")))
+    except ValueError:
+        raise ValueError("a numeric IPv4 or IPv6 address, like 192.0.2.10 or 2001:db8::10") from None
+
+
+def parse_address(value: Any) -> Address:
+    """`192.0.2.10:5060`, `[2001:db8::10]:5060`, or either without a port (then 5060)."""
+    if isinstance(value, tuple):
+        return value
+    text = str(value).strip()
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise ValueError("an IPv6 address in brackets and a port, like [2001:db8::10]:5060")
+        return parse_host(host), _port(rest[1:]) if rest else SIP_PORT
+    if text.count(":") > 1:
+        return parse_host(text), SIP_PORT
+    host, colon, port = text.partition(":")
+    return parse_host(host), _port(port) if colon else SIP_PORT
+
+
+def parse_listen(value: Any) -> Listen:
+    """`udp:192.0.2.1:5060`, `tcp:[2001:db8::1]:5060`; port 0 lets the kernel choose (tests)."""
+    if isinstance(value, Listen):
+        return value
+    transport, _, address = str(value).partition(":")
+    if transport not in ("udp", "tcp") or not address:
+        raise ValueError("a transport and an address, like udp:192.0.2.1:5060 or tcp:[2001:db8::1]:5060")
+    if address.endswith(":0"):
+        return Listen(transport, parse_host(address[:-2]), 0)  # type: ignore[arg-type]
+    return Listen(transport, *parse_address(address))  # type: ignore[arg-type]
+
+
+def parse_port_range(value: Any) -> PortRange:
+    """`20000-29999`. RTP takes even ports and RTCP the odd one above (RFC 3550 §11): a call needs four."""
+    if isinstance(value, PortRange):
+        return value
+    first, dash, last = str(value).replace(" ", "").partition("-")
+    if not dash:
+        raise ValueError("two ports, like 20000-29999")
+    ports = PortRange(_port(first, 1024), _port(last, 1024))
+    if ports.last - ports.first < 3:
+        raise ValueError("first port below last port with room for at least four, like 20000-29999")
+    return ports
+
+
+def parse_network(value: Any) -> Network:
+    """`10.0.0.0/8`, or one address."""
+    if isinstance(value, ipaddress.IPv4Network | ipaddress.IPv6Network):
+        return value
+    try:
+        return ipaddress.ip_network(str(value))
+    except ValueError as error:
+        hint = ""
+        if "host bits" in str(error):
+            hint = f"; did you mean {ipaddress.ip_network(str(value), strict=False)}?"
+        raise ValueError(f"a network like 10.0.0.0/8, or one address{hint}") from None
+
+
+def parse_pattern(value: Any) -> re.Pattern[str]:
+    """A Python regular expression, searched (not anchored: write ^ and $)."""
+    if isinstance(value, re.Pattern):
+        return value
+    try:
+        return re.compile(str(value))
+    except re.error as error:
+        raise ValueError(f"a regular expression; this one fails at position {error.pos}: {error.msg}") from None
+
+
+def _text(value: Any) -> str:
+    return _join(*value) if type(value) is tuple else str(getattr(value, "pattern", value))
+
+
+_AS_TEXT = PlainSerializer(_text, return_type=str, when_used="json")
+
+HostValue = Annotated[str, BeforeValidator(parse_host)]
+AddressValue = Annotated[tuple[str, int], BeforeValidator(parse_address), _AS_TEXT]
+ListenValue = Annotated[Listen, BeforeValidator(parse_listen), _AS_TEXT]
+PortRangeValue = Annotated[PortRange, BeforeValidator(parse_port_range), _AS_TEXT]
+NetworkValue = Annotated[Network, BeforeValidator(parse_network), _AS_TEXT]
+PatternValue = Annotated[re.Pattern[str], BeforeValidator(parse_pattern), _AS_TEXT]
