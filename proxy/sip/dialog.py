@@ -21,8 +21,9 @@ def without_tag(value: bytes) -> bytes:
 class Dialog:
     """`local` and `remote` are From/To values without tags; `target` is the peer's Contact URI."""
 
-    __slots__ = ("call_id", "local", "local_cseq", "local_tag", "remote", "remote_cseq", "remote_tag", "routes", "state",
-                 "target")  # fmt: skip
+    __slots__ = (
+        "call_id", "local", "local_cseq", "local_tag", "remote", "remote_cseq", "remote_tag", "routes", "state", "target",
+    )  # fmt: skip
 
     def __init__(self, call_id: bytes, local: bytes, local_tag: bytes, remote: bytes, remote_tag: bytes) -> None:
         self.call_id = call_id
@@ -105,8 +106,8 @@ class Dialog:
         self.target = _contact(message) or self.target
 
     def snapshot(self) -> list[object]:
-        return [self.call_id, self.local, self.local_tag, self.remote, self.remote_tag, self.local_cseq, self.remote_cseq,
-                list(self.routes), self.target, self.state]  # fmt: skip
+        names = (self.call_id, self.local, self.local_tag, self.remote, self.remote_tag)
+        return [*names, self.local_cseq, self.remote_cseq, list(self.routes), self.target, self.state]
 
     @classmethod
     def restore(cls, state: list[object]) -> Dialog:

@@ -61,7 +61,7 @@ class SipError(ValueError):
 
 
 class Message:
-    """What requests and responses share. `fields` may be edited as a list; `add`, `replace` and `remove` do it by key."""
+    """What requests and responses share. `fields` is a plain list; `add`, `replace` and `remove` edit it."""
 
     __slots__ = ("body", "fields", "flow")
 

@@ -7,19 +7,23 @@ and responses that nobody waits for any more. It knows no dialogs and no calls.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import random
 import zlib
 from collections import Counter
+from functools import lru_cache
 from typing import Protocol
 
 from proxy.net.timers import Timers
 from proxy.sip.client_transaction import ClientTransaction, InviteClientTransaction, OnResponse
+from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow, host_port
 from proxy.sip.message import Field, Request, Response, SipError, parse, response
 from proxy.sip.server_transaction import ACCEPTED, InviteServerTransaction, Key, ServerTransaction
 from proxy.sip.times import Times
 from proxy.sip.transport import TcpTransport, UdpTransport
+from proxy.sip.uri import UriError
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +75,20 @@ class Stack:
             if candidate.name == wanted and (":" in candidate.bound[0]) == ipv6:
                 return candidate.flow(remote)
         raise KeyError(f"no {transport} transport towards {remote[0]}:{remote[1]}")
+
+    def way(self, dialog: Dialog, flow: Flow) -> Flow:
+        """The flow of a request within a dialog: to its next hop when that is an address that we can reach, else
+        back where the peer's messages came from. A private address behind a public one is a NAT: back, too."""
+        if flow.reliable and flow.open:
+            return flow
+        try:
+            hop = dialog.next_hop()
+            if hop.host == flow.remote[0] or not _natted(hop.host, flow.remote[0]):
+                transport = hop.transport or flow.transport.decode()
+                return self.flow(transport, (hop.host, hop.port or 5060))
+        except (UriError, KeyError, ValueError):
+            pass
+        return flow
 
     def request(self, request: Request, flow: Flow, on_response: OnResponse) -> ClientTransaction:
         """Send a request (without Via) in a new client transaction."""
@@ -264,6 +282,12 @@ class Stack:
 
 
 _PLACES = frozenset(("via", "from", "to", "call-id", "cseq", "end"))
+
+
+@lru_cache(maxsize=4096)
+def _natted(host: str, source: str) -> bool:
+    """Raises ValueError for a host that is a name."""
+    return ipaddress.ip_address(host).is_private and not ipaddress.ip_address(source).is_private
 
 
 def _has_rport(via: bytes) -> bool:

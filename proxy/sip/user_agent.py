@@ -17,7 +17,7 @@ from proxy.sip.flow import Flow, host_port
 from proxy.sip.message import Field, Request, Response, field
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from proxy.sip.stack import Stack
-from proxy.sip.uri import UriError, parse_uri
+from proxy.sip.uri import parse_uri
 
 Headers = Iterable[tuple[bytes, bytes]]
 SDP = (b"content-type", b"Content-Type: application/sdp")
@@ -25,7 +25,7 @@ ALLOW = (b"allow", b"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, REF
 
 
 class CallFailed(Exception):
-    """The INVITE, or a request in the dialog, was refused (`status`), or nobody answered (408), or the way broke (503)."""
+    """The INVITE, or a request in the dialog, was refused; 408: nobody answered; 503: the way broke."""
 
     def __init__(self, status: int, reason: str = "", message: Response | None = None) -> None:
         super().__init__(f"{status} {reason}".strip())
@@ -169,7 +169,7 @@ class Session:
 
 
 class Incoming:
-    """An INVITE that has come. Answer it with `ring`, `accept` or `reject`; `cancelled` says that the caller gave up."""
+    """An INVITE that has come. Answer it with `ring`, `accept` or `reject`; `cancelled`: the caller gave up."""
 
     def __init__(self, agent: UserAgent, request: Request, transaction: InviteServerTransaction) -> None:
         self.agent = agent
@@ -214,7 +214,7 @@ class UserAgent:
         self.sessions: dict[bytes, Session] = {}  # by local tag
         self.placed: set[bytes] = set()  # Call-IDs that are ours (RFC 3261 §14.1 asks)
         self.on_invite: Callable[[Incoming], Awaitable[None]] | None = None
-        self.on_request: Callable[[Request], int] = lambda request: 200 if request.method == b"OPTIONS" else 405
+        self.on_outside: Callable[[Request], int] = lambda request: 200 if request.method == b"OPTIONS" else 405
         self._tasks: set[asyncio.Future[None]] = set()
         stack.core = self
 
@@ -223,14 +223,7 @@ class UserAgent:
         return (b"contact", b"Contact: <sip:%b@%b%b>" % (self.name, host_port(flow.local), transport))
 
     def way(self, session: Session) -> Flow:
-        """Where a request in a dialog goes: to its next hop when that is an address, else back on its flow."""
-        if session.flow.reliable:
-            return session.flow
-        try:
-            hop = session.dialog.next_hop()
-            return self.stack.flow(session.flow.transport.decode(), (hop.host, hop.port or 5060))
-        except (UriError, KeyError):
-            return session.flow
+        return self.stack.way(session.dialog, session.flow)
 
     async def invite(
         self,
@@ -244,7 +237,7 @@ class UserAgent:
         on_provisional: Callable[[Response], None] | None = None,
         call_id: bytes = b"",
     ) -> Session:
-        """Place a call; returns when it is answered. Raises CallFailed. Cancelled, or after `timeout_s`, it sends CANCEL."""
+        """Place a call; returns when it is answered. Raises CallFailed. After `timeout_s` it sends CANCEL."""
         target = parse_uri(uri.encode())
         flow = self.stack.flow(target.transport or transport, next_hop or (target.host, target.port or 5060))
         done: asyncio.Future[Response] = asyncio.get_running_loop().create_future()

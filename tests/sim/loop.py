@@ -149,6 +149,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """Take back a callback that fell due while this loop is halted."""
         raise NotImplementedError
 
+    def deliver(self, context: contextvars.Context, callback: Callable[..., object], *args: Any) -> None:
+        """Input from the network: runs now, or comes first when the process is thawed."""
+        self._ready.append(Handle(self.schedule.now, callback, args, self, context))
+
     def time(self) -> float:
         return self.schedule.now
 
@@ -351,9 +355,8 @@ class ProcessLoop(SimulatedLoop):
                 future.exception()  # seen: a test need not wait for what it has killed
         self._awaited.clear()
 
-    def deliver(self, callback: Callable[..., object], *args: Any) -> None:
-        """Input from the network: at once, or when thawed."""
-        handle = Handle(self.schedule.now, callback, args, self, None)
+    def deliver(self, context: contextvars.Context, callback: Callable[..., object], *args: Any) -> None:
+        handle = Handle(self.schedule.now, callback, args, self, context)
         if not self.halted:
             self._ready.append(handle)
         elif self.alive:

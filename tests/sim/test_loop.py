@@ -239,7 +239,7 @@ def test_a_thawed_process_reads_its_input_before_it_runs_overdue_timers(loop: Vi
         process.call_soon(seen.append, "ready before")
         process.freeze()
         await asyncio.sleep(2)
-        process.deliver(seen.append, "input")
+        process.deliver(contextvars.copy_context(), seen.append, "input")
         await asyncio.sleep(1)
         assert not seen
         process.thaw()
@@ -269,7 +269,7 @@ def test_a_killed_process_runs_not_even_its_finally(loop: VirtualLoop) -> None:
             await work_ends
         await asyncio.sleep(10)
         process.call_soon(ran.append, "after death")
-        process.deliver(ran.append, "after death")
+        process.deliver(contextvars.copy_context(), ran.append, "after death")
         with pytest.raises(ProcessKilledError):
             await process.spawn(work())
         process.thaw()
