@@ -1,0 +1,130 @@
+"""`direct` mode: no relay. SDP passes through and media flows between the endpoints.
+
+Only the o= line is ours, one id per leg: after a failover the caller gets the description of another backend,
+and must see it as the next version of the session that it already has (RFC 3264 §8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+from media.api import MediaError, MediaEvent, SessionStats
+from media.sdp import Origin, SdpError, parse
+
+SNAPSHOT_VERSION = 1
+
+
+class _Session:
+    __slots__ = ("connected", "origins")
+
+    def __init__(self) -> None:
+        self.origins: dict[str, Origin] = {}
+        self.connected: tuple[str, str] | None = None
+
+
+class DirectPlane:
+    """Implements `media.api.MediaPlane`. `host` is the address that our o= lines bear."""
+
+    anchors = False
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, rng: random.Random, host: str) -> None:
+        self._loop = loop
+        self._rng = rng
+        self._address = b"IN IP%d %b" % (6 if ":" in host else 4, host.encode())
+        self._sessions: dict[str, _Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
+        return self._pass(session, target, sdp, True)
+
+    def answer(
+        self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False
+    ) -> asyncio.Future[bytes]:
+        """With `preview` what is returned is not recorded as sent on the leg."""
+        future = self._pass(session, target, sdp, not preview)
+        state = self._sessions.get(session)
+        if state is not None and state.connected is None and not future.exception():
+            state.connected = (source, target)
+        return future
+
+    def _pass(self, session: str, target: str, sdp: bytes, record: bool) -> asyncio.Future[bytes]:
+        future: asyncio.Future[bytes] = self._loop.create_future()
+        try:
+            description = parse(sdp)
+        except SdpError as error:
+            future.set_exception(MediaError(f"session {session}: leg {target}: {error}"))
+            return future
+        state = self._sessions.get(session)
+        if state is None:
+            state = self._sessions[session] = _Session()
+        origin = state.origins.get(target)
+        if origin is None:
+            origin = state.origins[target] = Origin(self._rng.getrandbits(48))
+        rest = b"\r\n".join(description.lines[2:]) + b"\r\n"
+        future.set_result(origin.stamp(rest, self._address, record))
+        return future
+
+    def switch(self, session: str, leg: str, other: str) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        state = self._sessions.get(session)
+        if state is None:
+            future.set_exception(MediaError(f"session {session}: not known"))
+        else:
+            state.connected = (leg, other)
+            future.set_result(None)
+        return future
+
+    def delete(self, session: str, leg: str | None = None) -> None:
+        state = self._sessions.get(session)
+        if state is None:
+            return
+        if leg is None:
+            del self._sessions[session]
+            return
+        state.origins.pop(leg, None)
+        if state.connected is not None and leg in state.connected:
+            state.connected = None
+
+    def query(self, session: str) -> asyncio.Future[SessionStats]:
+        """No media passes here, so there are no streams."""
+        future: asyncio.Future[SessionStats] = self._loop.create_future()
+        state = self._sessions.get(session)
+        if state is None:
+            future.set_exception(MediaError(f"session {session}: not known"))
+        else:
+            future.set_result(SessionStats(session, state.connected, ()))
+        return future
+
+    def snapshot(self, session: str) -> dict[str, object]:
+        state = self._sessions.get(session)
+        if state is None:
+            raise MediaError(f"session {session}: not known")
+        return {
+            "version": SNAPSHOT_VERSION,
+            "connected": list(state.connected) if state.connected else None,
+            "legs": [[name, origin.id, origin.version, origin.digest] for name, origin in state.origins.items()],
+        }
+
+    def restore(self, session: str, snapshot: dict[str, object]) -> None:
+        if snapshot.get("version") != SNAPSHOT_VERSION:
+            raise MediaError(f"session {session}: snapshot version {snapshot.get('version')!r} is not known")
+        fields: dict[str, Any] = snapshot
+        state = _Session()
+        try:
+            for name, id, version, digest in fields["legs"]:
+                state.origins[name] = Origin(id, version, digest)
+            state.connected = (fields["connected"][0], fields["connected"][1]) if fields["connected"] else None
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise MediaError(f"session {session}: bad snapshot: {error!r}") from error
+        self._sessions[session] = state
+
+    def subscribe(self, listener: Callable[[MediaEvent], None]) -> None:
+        """Nothing ever happens to media that is not here."""
+
+    async def close(self) -> None:
+        self._sessions.clear()

@@ -1,0 +1,23 @@
+"""Session descriptions (RFC 8866) on bytes: read what the media plane needs, leave every other byte alone.
+
+`description` reads, `rewrite` puts our address in, `origin` keeps the o= line of a leg, `codecs` says whether
+two answers mean the same to who gets them. Pure: no sockets, no clock, no chance.
+"""
+
+from media.sdp.codecs import Codec, agree, codecs
+from media.sdp.description import Description, Media, SdpError, is_unspecified, parse
+from media.sdp.origin import Origin
+from media.sdp.rewrite import rewrite
+
+__all__ = [
+    "Codec",
+    "Description",
+    "Media",
+    "Origin",
+    "SdpError",
+    "agree",
+    "codecs",
+    "is_unspecified",
+    "parse",
+    "rewrite",
+]
