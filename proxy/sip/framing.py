@@ -30,7 +30,8 @@ class FramingError(ValueError):
 
 
 class StreamFramer:
-    """One for each direction in which bytes come. `count` is the number of whole messages so far."""
+    """What comes in on one connection. `count` is the number of whole messages so far; `pong_due` says that the
+    last chunk completed a keep-alive, which wants a CRLF back."""
 
     __slots__ = (
         "_blank_lines",
@@ -39,9 +40,9 @@ class StreamFramer:
         "_failed",
         "_headers_max",
         "_message_max",
-        "_pongs",
         "_scanned",
         "count",
+        "pong_due",
     )
 
     def __init__(self, message_bytes_max: int, headers_bytes_max: int = HEADERS_BYTES_MAX) -> None:
@@ -51,23 +52,19 @@ class StreamFramer:
         self._scanned = 0  # no empty line begins before here
         self._end = 0  # where the message ends, once its headers are complete
         self._blank_lines = 0  # since the last message or ping
-        self._pongs = 0
         self._failed = False
         self.count = 0
+        self.pong_due = False
 
     @property
     def half_open(self) -> bool:
         """A message has begun and is not complete."""
         return bool(self._buffer)
 
-    def take_pong(self) -> bytes:
-        """What keep-alives since the last call want to hear: a CRLF for each, or nothing."""
-        pongs, self._pongs = self._pongs, 0
-        return _CRLF * pongs
-
     def feed(self, chunk: bytes) -> list[bytes]:
         """The messages that `chunk` completes. Raises FramingError, from then on at every call."""
         messages: list[bytes] = []
+        self.pong_due = False
         if self._failed:
             raise FramingError("the stream has failed before", messages)
         buffer = self._buffer
@@ -103,7 +100,7 @@ class StreamFramer:
             self._blank_lines += 1
             if self._blank_lines == 2:
                 self._blank_lines = 0
-                self._pongs += 1
+                self.pong_due = True
         return at
 
     def _find_end(self, start: int, messages: list[bytes]) -> bool:

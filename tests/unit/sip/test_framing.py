@@ -23,7 +23,7 @@ def test_messages_are_the_same_however_the_stream_is_cut(size: int) -> None:
     framer = StreamFramer(65535)
     out = [m for at in range(0, len(STREAM), size) for m in framer.feed(STREAM[at : at + size])]
     assert out == [FIRST, SECOND, THIRD]
-    assert (framer.count, framer.half_open, framer.take_pong()) == (3, False, b"")
+    assert (framer.count, framer.half_open, framer.pong_due) == (3, False, False)
 
 
 def test_every_single_cut_gives_the_same_messages() -> None:
@@ -45,21 +45,27 @@ def test_half_open_says_that_a_message_has_begun() -> None:
     assert (framer.half_open, framer.count) == (False, 2)
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 4, 8])
-def test_double_crlf_is_a_ping_and_wants_one_crlf_back(size: int) -> None:
+def test_double_crlf_is_a_ping_and_wants_one_crlf_back() -> None:
     framer = StreamFramer(65535)
-    stream = FIRST + b"\r\n\r\n" + SECOND + b"\r\n\r\n" * 2
-    for at in range(0, len(stream), size):
-        framer.feed(stream[at : at + size])
-    assert framer.take_pong() == b"\r\n" * 3
-    assert framer.take_pong() == b""
+    assert (framer.feed(b"\r\n\r\n"), framer.pong_due) == ([], True)
+    assert (framer.feed(FIRST), framer.pong_due) == ([FIRST], False)
+    assert (framer.feed(FIRST + b"\r\n\r\n" + SECOND), framer.pong_due) == ([FIRST, SECOND], True)
     assert not framer.half_open
+
+
+def test_ping_in_pieces_is_due_with_its_last_byte() -> None:
+    framer = StreamFramer(65535)
+    due = []
+    for byte in b"\r\n\r\n" * 2:
+        framer.feed(bytes([byte]))
+        due.append(framer.pong_due)
+    assert due == [False, False, False, True] * 2
 
 
 def test_single_crlf_wants_nothing_back() -> None:
     framer = StreamFramer(65535)
     assert framer.feed(b"\r\n" + FIRST + b"\r\n" + SECOND) == [FIRST, SECOND]
-    assert framer.take_pong() == b""
+    assert not framer.pong_due
 
 
 @pytest.mark.parametrize(
