@@ -98,6 +98,7 @@ class SimNetwork:
         self.model = model or LinkModel()
         self.trace = trace or Trace()
         self.hosts: dict[str, SimHost] = {}
+        self.on_fault: list[Callable[[], None]] = []  # called after every fault, and its end
         self.overflowed = 0  # datagrams that found a receive buffer full
         self._links: dict[tuple[str, str], Link] = {}
         self._icmp: dict[tuple[str, str], tuple[float, float]] = {}  # (from, to): tokens, at
@@ -137,10 +138,10 @@ class SimNetwork:
         self._set_cut(one, other, both, False)
 
     def _set_cut(self, one: str, other: str, both: bool, cut: bool) -> None:
-        self._event(f"{'cut' if cut else 'join'} {one} {'<>' if both else '>'} {other}")
         self.link(one, other).cut = cut
         if both:
             self.link(other, one).cut = cut
+        self._happened(f"{'cut' if cut else 'join'} {one} {'<>' if both else '>'} {other}")
 
     def carry(self, source: str, target: str, callback: Callable[..., object], *args: Any) -> tuple[float, ...]:
         """Call `callback(*args)` each time a packet sent now by `source` arrives at `target`; returns when."""
@@ -188,12 +189,12 @@ class SimNetwork:
     def kill(self, address: str, teardown_s: float = 0.0) -> None:
         """SIGKILL. Its sockets close `teardown_s` later: Linux takes apart a big address space first."""
         host = self.hosts[address]
-        self._event(f"kill {address}")
         host.process.kill()
         if teardown_s:
             self.after(teardown_s, self._close_sockets, host, host.loop)
         else:
             self._close_sockets(host, host.loop)
+        self._happened(f"kill {address}")
 
     def _close_sockets(self, host: SimHost, of: SimulatedLoop) -> None:
         if host.loop is not of:
@@ -206,31 +207,33 @@ class SimNetwork:
     def power_off(self, address: str) -> None:
         """The machine is gone: no ICMP, no RST, nothing."""
         host = self.hosts[address]
-        self._event(f"power off {address}")
         host.process.kill()
         host.powered = False
         for closing in (*host.udp_ports.values(), *host.listeners.values()):
             closing.close()
         host.streams.clear()
+        self._happened(f"power off {address}")
 
     def freeze(self, address: str) -> None:
         """SIGSTOP: its sockets stay, fill up and overflow; nothing runs."""
-        self._event(f"freeze {address}")
         self.hosts[address].process.freeze()
+        self._happened(f"freeze {address}")
 
     def thaw(self, address: str) -> None:
-        self._event(f"thaw {address}")
         self.hosts[address].process.thaw()
+        self._happened(f"thaw {address}")
 
     def restart(self, address: str) -> SimHost:
         """A new process on the host (the old one is killed if it still runs), with no sockets yet."""
         host = self.hosts[address]
         host.process.kill()
         self._close_sockets(host, host.loop)
-        self._event(f"restart {address}")
         host.powered = True
         host.loop = self.loop.process(address)
+        self._happened(f"restart {address}")
         return host
 
-    def _event(self, text: str) -> None:
+    def _happened(self, text: str) -> None:
         self.trace.event(self.loop.time(), text)
+        for listener in self.on_fault:
+            listener()

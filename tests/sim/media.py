@@ -1,0 +1,283 @@
+"""Media in the simulation: who sends RTP, and a relay that follows it without a single packet.
+
+`Audio` knows which endpoints have an RTP port open. `SimMedia` implements `media.api.MediaPlane` on the real SDP
+code; its counters are those of a stream with a packet each 20 ms for as long as the endpoint of a leg is alive,
+not frozen, reachable, has the port open and has not said that it only receives. `Audio.heard` answers what a
+checker asks: whose voice reaches this endpoint now?
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from media.api import MediaError, MediaEvent, SessionStats, StreamStats
+from media.sdp import Description, Origin, SdpError, is_unspecified, parse, rewrite
+from proxy.net.api import Address
+from tests.sim.network import SimHost, SimNetwork
+
+PTIME_S = 0.02
+PACKET_BYTES = 172
+SENDS = (b"sendrecv", b"sendonly")
+
+
+class Stream:
+    """What one leg receives on one media line."""
+
+    def __init__(self) -> None:
+        self.remote: Address | None = None  # where its peer said it is; None: it does not send
+        self.packets = 0
+        self.fenced = 0
+        self.last_packet_at = 0.0
+        self._flowing_since: float | None = None
+        self._counted = 0
+
+    def settle(self, now: float, fenced: bool, flows: Callable[[Address], bool]) -> None:
+        """Count what has come until now, then see whether more will come."""
+        if self._flowing_since is not None:
+            due = int((now - self._flowing_since) / PTIME_S + 1e-6)
+            if due > self._counted:
+                if fenced:
+                    self.fenced += due - self._counted
+                else:
+                    self.packets += due - self._counted
+                    self.last_packet_at = self._flowing_since + due * PTIME_S
+                self._counted = due
+        if self.remote is None or not flows(self.remote):
+            self._flowing_since = None
+        elif self._flowing_since is None:
+            self._flowing_since, self._counted = now, 0
+
+
+class Leg:
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+        self.ports: list[int] = []
+        self.streams: list[Stream] = []
+        self.fenced = False
+
+
+class Session:
+    def __init__(self) -> None:
+        self.legs: dict[str, Leg] = {}
+        self.connected: tuple[str, str] | None = None
+
+    def other(self, name: str) -> Leg | None:
+        """The leg that `name` is connected to."""
+        if self.connected is None or name not in self.connected:
+            return None
+        return self.legs.get(self.connected[1] if self.connected[0] == name else self.connected[0])
+
+
+class Audio:
+    """RTP endpoints of the whole simulation, and the relays that stand between them."""
+
+    def __init__(self, network: SimNetwork) -> None:
+        self.network = network
+        self.relays: dict[str, SimMedia] = {}
+        self._open: dict[Address, object] = {}  # -> the process that opened it
+        network.on_fault.append(self.settle)
+
+    def open(self, host: SimHost, port: int) -> None:
+        """An endpoint on `host` sends and receives RTP on that port from now on, as long as its process lives."""
+        self._open[host.address, port] = host.loop
+        self.settle()
+
+    def close(self, address: Address) -> None:
+        self._open.pop(address, None)
+        self.settle()
+
+    def settle(self) -> None:
+        for relay in self.relays.values():
+            relay.settle()
+
+    def flows(self, source: Address, target: str) -> bool:
+        """Does RTP of the endpoint `source` reach the host `target` now?"""
+        host = self.network.hosts.get(source[0])
+        return (
+            host is not None
+            and host.powered
+            and not host.loop.halted
+            and self._open.get(source) is host.loop
+            and not self.network.link(source[0], target).cut
+        )
+
+    def heard(self, address: str, told: bytes) -> Address | None:
+        """Whose voice reaches the endpoint at `address`, which was told the description `told`; None: silence."""
+        description = parse(told)
+        for media in description.media:
+            if media.rejected or description.direction(media) not in SENDS:
+                continue
+            relay = self.relays.get(media.host)
+            if relay is None:
+                source: Address | None = (media.host, media.port)
+            else:
+                source = relay.behind(media.port)
+                if self.network.link(media.host, address).cut:
+                    source = None
+            if source is not None and self.flows(source, address if relay is None else media.host):
+                return source
+        return None
+
+
+class SimMedia:
+    """A relay on the host of a node, as its own process: it goes on when the node dies."""
+
+    anchors = True
+
+    def __init__(self, audio: Audio, host: SimHost, rng: Random) -> None:
+        self._audio = audio
+        self._host = host
+        self._rng = rng
+        self._sessions: dict[str, Session] = {}
+        self._behind: dict[int, tuple[str, str, int]] = {}  # port -> session, leg, line
+        self._next_port = 20_000
+        self._connection = b"IN IP4 " + host.address.encode()
+        audio.relays[host.address] = self
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    # What the simulation asks
+
+    def settle(self) -> None:
+        now = self._audio.network.loop.time()
+        for session in self._sessions.values():
+            for leg in session.legs.values():
+                for stream in leg.streams:
+                    stream.settle(now, leg.fenced, self._flows)
+
+    def _flows(self, source: Address) -> bool:
+        return self._audio.flows(source, self._host.address)
+
+    def behind(self, port: int) -> Address | None:
+        """Whose RTP leaves the relay on this port."""
+        if port not in self._behind:
+            return None
+        name, leg, line = self._behind[port]
+        other = self._sessions[name].other(leg)
+        return other.streams[line].remote if other is not None and line < len(other.streams) else None
+
+    # MediaPlane
+
+    def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
+        return self._answer_at_once(self._pass, session, source, target, sdp, True)
+
+    def answer(
+        self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False
+    ) -> asyncio.Future[bytes]:
+        def connect() -> bytes:
+            body = self._pass(session, source, target, sdp, not preview)
+            state = self._sessions[session]
+            if state.connected is None:
+                state.connected = (source, target)
+            return body
+
+        return self._answer_at_once(connect)
+
+    def _pass(self, session: str, source: str, target: str, sdp: bytes, record: bool) -> bytes:
+        try:
+            description = parse(sdp)
+        except SdpError as error:
+            raise MediaError(f"session {session}: leg {source}: {error}") from error
+        state = self._sessions.setdefault(session, Session())
+        self._hear(self._leg(session, state, source, len(description.media)), description)
+        leg = self._leg(session, state, target, len(description.media))
+        rest = rewrite(description, b"c=" + self._connection, leg.ports)
+        return leg.origin.stamp(rest, self._connection, record)
+
+    def _leg(self, session: str, state: Session, name: str, lines: int) -> Leg:
+        leg = state.legs.get(name)
+        if leg is None:
+            leg = state.legs[name] = Leg(Origin(self._rng.getrandbits(48)))
+        while len(leg.ports) < lines:
+            self._behind[self._next_port] = (session, name, len(leg.ports))
+            leg.ports.append(self._next_port)
+            leg.streams.append(Stream())
+            self._next_port += 2
+        return leg
+
+    def _hear(self, leg: Leg, description: Description) -> None:
+        self.settle()
+        for stream, media in zip(leg.streams, description.media, strict=False):
+            silent = media.rejected or is_unspecified(media.host)
+            sends = not silent and description.direction(media) in SENDS
+            stream.remote = (media.host, media.port) if sends else None
+        self.settle()
+
+    def switch(self, session: str, leg: str, other: str) -> asyncio.Future[None]:
+        def connect() -> None:
+            state = self._known(session)
+            for name in (leg, other):
+                if name not in state.legs:
+                    raise MediaError(f"session {session}: leg {name}: not known")
+            self.settle()
+            state.connected = (leg, other)
+            for name, each in state.legs.items():
+                each.fenced = name not in state.connected
+
+        return self._answer_at_once(connect)
+
+    def delete(self, session: str, leg: str | None = None) -> None:
+        state = self._sessions.get(session)
+        if state is None:
+            return
+        for name in list(state.legs) if leg is None else [leg]:
+            gone = state.legs.pop(name, None)
+            for port in gone.ports if gone else ():
+                del self._behind[port]
+            if state.connected and name in state.connected:
+                state.connected = None
+        if leg is None:
+            del self._sessions[session]
+
+    def query(self, session: str) -> asyncio.Future[SessionStats]:
+        return self._answer_at_once(self._stats, session)
+
+    def _stats(self, session: str) -> SessionStats:
+        state = self._known(session)
+        self.settle()
+        streams = (
+            StreamStats(
+                leg=name,
+                line=line,
+                packets=stream.packets,
+                bytes=stream.packets * PACKET_BYTES,
+                last_packet_at=stream.last_packet_at,
+                source=stream.remote if stream.packets else None,
+                lost_to_fence=stream.fenced,
+            )
+            for name, leg in state.legs.items()
+            for line, stream in enumerate(leg.streams)
+        )
+        return SessionStats(session, state.connected, tuple(streams))
+
+    def snapshot(self, session: str) -> dict[str, object]:
+        self._known(session)
+        return {"version": 1}
+
+    def restore(self, session: str, snapshot: dict[str, object]) -> None:
+        """The relay outlived the node: what it carries it still has."""
+        self._known(session)
+
+    def subscribe(self, listener: Callable[[MediaEvent], None]) -> None:
+        """This relay never dies."""
+
+    async def close(self) -> None:
+        """Its sessions go on."""
+
+    def _known(self, session: str) -> Session:
+        state = self._sessions.get(session)
+        if state is None:
+            raise MediaError(f"session {session}: not known")
+        return state
+
+    def _answer_at_once(self, do: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:
+        future = self._host.loop.create_future()
+        try:
+            future.set_result(do(*args))
+        except MediaError as error:
+            future.set_exception(error)
+        return future
