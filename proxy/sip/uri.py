@@ -38,7 +38,7 @@ class Uri:
     @property
     def transport(self) -> str:
         """`udp`, `tcp`, …: what the URI asks for, empty when it leaves it open."""
-        return (self.param(b"transport") or b"").decode().lower()
+        return (self.param(b"transport") or b"").decode("ascii", "replace").lower()
 
     def __bytes__(self) -> bytes:
         host = f"[{self.host}]" if ":" in self.host else self.host
