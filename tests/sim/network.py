@@ -98,6 +98,7 @@ class SimNetwork:
         self.model = model or LinkModel()
         self.trace = trace or Trace()
         self.hosts: dict[str, SimHost] = {}
+        self.on_datagram: list[Callable[[Address, Address, bytes], None]] = []  # called for all that is sent
         self.on_fault: list[Callable[[], None]] = []  # called after every fault, and its end
         self.overflowed = 0  # datagrams that found a receive buffer full
         self._links: dict[tuple[str, str], Link] = {}
@@ -163,6 +164,8 @@ class SimNetwork:
         arrivals = self.carry(source[0], to[0], self._arrive, data, port, to)
         fate = f"+{(arrivals[0] - now) * 1000:.1f}ms" if arrivals else "lost"
         self.trace.message(now, source, to, fate if len(arrivals) < 2 else f"{fate} x2", data)
+        for listener in self.on_datagram:
+            listener(source, to, data)
 
     def _arrive(self, data: bytes, sender: SimUdpPort, to: Address) -> None:
         host = self.hosts.get(to[0])
