@@ -104,6 +104,46 @@ def parse_challenges(values: Iterable[bytes]) -> list[Challenge]:
     return challenges
 
 
+def authorization(
+    challenge: Challenge,
+    username: bytes,
+    password: bytes,
+    method: bytes,
+    uri: bytes,
+    body: bytes,
+    cnonce: bytes,
+    count: int,
+) -> bytes:
+    """The value of an Authorization header (RFC 7616 §3.4) for an answerable challenge."""
+    digest, qop = challenge.hash, challenge.qop
+    assert digest is not None and qop is not None
+    nonce_count = b"%08x" % count
+    key = digest(b"%b:%b:%b" % (username, challenge.realm, password))
+    if challenge.session:
+        key = digest(b"%b:%b:%b" % (key, challenge.nonce, cnonce))
+    action = b"%b:%b" % (method, uri)
+    if qop == b"auth-int":
+        action += b":" + digest(body)
+    middle = b":".join((challenge.nonce, nonce_count, cnonce, qop)) if qop else challenge.nonce
+    result = digest(b"%b:%b:%b" % (key, middle, digest(action)))
+    text = b'Digest username="%b", realm="%b", nonce="%b", uri="%b", response="%b"' % (
+        username.replace(b"\\", b"\\\\").replace(b'"', b'\\"'),
+        challenge.realm,
+        challenge.nonce,
+        uri,
+        result,
+    )
+    if challenge.algorithm:
+        text += b", algorithm=" + challenge.algorithm
+    if qop:
+        text += b', qop=%b, nc=%b, cnonce="%b"' % (qop, nonce_count, cnonce)
+    elif challenge.session:
+        text += b', cnonce="%b"' % cnonce
+    if challenge.opaque is not None:
+        text += b', opaque="%b"' % challenge.opaque
+    return text
+
+
 @dataclass(slots=True)
 class _Met:
     """A challenge that we answer to, and what counts its uses."""
@@ -140,36 +180,11 @@ class DigestClient:
 
     def fields(self, method: bytes, uri: bytes, body: bytes = b"") -> list[Field]:
         """Headers for a new request to a peer whose challenges were met before: no round trip is lost on it."""
-        return [field(name, self._authorization(met, method, uri, body)) for (name, _), met in self._met.items()]
-
-    def _authorization(self, met: _Met, method: bytes, uri: bytes, body: bytes) -> bytes:
-        challenge = met.challenge
-        digest, qop = challenge.hash, challenge.qop
-        assert digest is not None and qop is not None
-        met.count += 1
-        count = b"%08x" % met.count
-        key = digest(b"%b:%b:%b" % (self._username, challenge.realm, self._password))
-        if challenge.session:
-            key = digest(b"%b:%b:%b" % (key, challenge.nonce, met.cnonce))
-        action = b"%b:%b" % (method, uri)
-        if qop == b"auth-int":
-            action += b":" + digest(body)
-        middle = b":".join((challenge.nonce, count, met.cnonce, qop)) if qop else challenge.nonce
-        result = digest(b"%b:%b:%b" % (key, middle, digest(action)))
-        username = self._username.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
-        text = b'Digest username="%b", realm="%b", nonce="%b", uri="%b", response="%b"' % (
-            username,
-            challenge.realm,
-            challenge.nonce,
-            uri,
-            result,
-        )
-        if challenge.algorithm:
-            text += b", algorithm=" + challenge.algorithm
-        if qop:
-            text += b', qop=%b, nc=%b, cnonce="%b"' % (qop, count, met.cnonce)
-        elif challenge.session:
-            text += b', cnonce="%b"' % met.cnonce
-        if challenge.opaque is not None:
-            text += b', opaque="%b"' % challenge.opaque
-        return text
+        fields = []
+        for (name, _), met in self._met.items():
+            met.count += 1
+            value = authorization(
+                met.challenge, self._username, self._password, method, uri, body, met.cnonce, met.count
+            )
+            fields.append(field(name, value))
+        return fields

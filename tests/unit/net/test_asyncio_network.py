@@ -34,9 +34,7 @@ def run(request: pytest.FixtureRequest) -> Any:
     failures: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: failures.append(context))
 
-    def runner(
-        main: Callable[[AsyncioNetwork], Awaitable[None]], expect_failures: int = 0
-    ) -> list[dict[str, Any]]:
+    def runner(main: Callable[[AsyncioNetwork], Awaitable[None]], expect_failures: int = 0) -> list[dict[str, Any]]:
         async def bounded() -> None:
             async with asyncio.timeout(PATIENCE_S):
                 await main(AsyncioNetwork(loop))

@@ -101,9 +101,7 @@ def test_cancelled_timer_does_not_fire_and_lets_go_of_its_argument(loop: HandLoo
     assert fired == []
 
 
-def test_timer_is_inactive_in_its_own_callback_and_may_be_started_again(
-    loop: HandLoop, timers: Timers
-) -> None:
+def test_timer_is_inactive_in_its_own_callback_and_may_be_started_again(loop: HandLoop, timers: Timers) -> None:
     seen: list[bool] = []
 
     def again(_: object) -> None:
