@@ -69,9 +69,12 @@ class MediaPlane(Protocol):
         """
         ...
 
-    def answer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
+    def answer(
+        self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False
+    ) -> asyncio.Future[bytes]:
         """The peer of leg `source` answered `sdp`: returns the answer to send to the peer of leg `target`,
-        and connects both legs when neither is connected yet. Raises MediaError."""
+        and connects both legs when neither is connected yet. With `preview` what is returned does not count as
+        sent on `target`: a recovery looks at it first, and mostly need not send it. Raises MediaError."""
         ...
 
     def switch(self, session: str, leg: str, other: str) -> asyncio.Future[None]:

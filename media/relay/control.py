@@ -1,0 +1,153 @@
+"""The control connections of the relay: who may drive it, and what each command does.
+
+A command that cannot be done is answered (`failed`); one that is not understood ends its connection, and only
+that. Lines belong to the connection that opened them last; when it goes they are orphans, which go on relaying
+until somebody opens them again or their time is over.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from media.relay.protocol import VERSION, Command, Frames, ProtocolError, frame
+
+if TYPE_CHECKING:
+    from media.relay.relay import Relay
+
+_READ_SIZE = 65536
+_BACKLOG_MAX = 16 * 1024 * 1024
+_STOCK_MAX = 64  # lines bound at one command: about a millisecond
+
+
+class Control:
+    """One connection. Has `out` like a stream, so that the loop need not ask what a descriptor is."""
+
+    out = None
+
+    def __init__(self, relay: Relay, sock: socket.socket) -> None:
+        self.sock = sock
+        self.commands: deque[Command] = deque()
+        self.greeted = False
+        self._relay = relay
+        self._frames = Frames()
+        self._unsent = b""
+
+    def ready(self, now: float) -> None:
+        """The descriptor has something for us, or room for what we have."""
+        try:
+            if self._unsent:
+                self._flush()
+            try:
+                data = self.sock.recv(_READ_SIZE)
+            except BlockingIOError:
+                return
+            if not data:
+                if not self.commands:  # else this comes again, when the last words have been heard
+                    self._relay.drop(self)
+                return
+            self.commands.extend(self._frames.feed(data))
+            self._relay.has_commands(self)
+        except ProtocolError:
+            self._relay.counters["protocol_errors"] += 1
+            self._relay.drop(self)
+        except OSError:
+            self._relay.drop(self)
+
+    def execute(self) -> None:
+        """The next command that came in."""
+        command = self.commands.popleft()
+        name = command[0]
+        try:
+            if name == "hello":
+                self._hello(*command[1:])
+            elif not self.greeted or name not in _HANDLERS:
+                raise ProtocolError(f"unexpected command {name!r}")
+            else:
+                _HANDLERS[name](self, *command[1:])
+        except (ProtocolError, TypeError, ValueError, KeyError, IndexError, OverflowError):
+            self._relay.counters["protocol_errors"] += 1
+            self._relay.drop(self)
+        except OSError:  # of the connection; those of media sockets have been dealt with
+            self._relay.drop(self)
+
+    def send(self, *commands: list[Any]) -> None:
+        self._unsent += frame(list(commands))
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            sent = self.sock.send(self._unsent)
+        except BlockingIOError:
+            sent = 0
+        self._unsent = self._unsent[sent:]
+        if len(self._unsent) > _BACKLOG_MAX:
+            raise OSError("the client does not read")
+        self._relay.watch(self.sock.fileno(), writable=bool(self._unsent))
+
+    # -- commands -------------------------------------------------------------------------------------------
+
+    def _hello(self, version: int) -> None:
+        relay = self._relay
+        self.greeted = version == VERSION
+        addresses = [[host.family == socket.AF_INET6, host.advertised] for host in relay.hosts]
+        self.send(["hello", VERSION, relay.instance, addresses, len(relay.lines)])
+        if not self.greeted:
+            raise ProtocolError(f"client speaks version {version}")
+
+    def _stock(self, host: int, count: int) -> None:
+        self.send(["spares", host, count, self._relay.stock(self, host, min(count, _STOCK_MAX))])
+
+    def _open(self, number: int) -> None:
+        reason = self._relay.open(self, number)
+        if reason:
+            self.send(["failed", number, reason])
+
+    def _remote(self, number: int, host: str, port: int, rtcp_host: str, rtcp_port: int, opaque: bool) -> None:
+        reason = self._relay.set_remote(number, (host, port), (rtcp_host, rtcp_port), bool(opaque))
+        if reason:
+            self.send(["failed", number, reason])
+
+    def _link(self, number: int, other: int) -> None:
+        line, second = self._relay.lines.get(number), self._relay.lines.get(other)
+        if line is not None and second is not None and line is not second:
+            line.link(second)
+
+    def _fence(self, number: int) -> None:
+        line = self._relay.lines.get(number)
+        if line is not None:
+            line.fence()
+
+    def _close(self, number: int) -> None:
+        self._relay.close(number)
+
+    def _query(self, token: int, numbers: list[int]) -> None:
+        rows = []
+        for number in numbers:
+            line = self._relay.lines.get(number)
+            if line is not None:
+                rtp = line.rtp
+                host, port = rtp.source or (None, 0)
+                rows.append([number, rtp.packets, rtp.octets, rtp.last, host, port, rtp.lost])
+        self.send(["stats", token, rows])
+
+    def _counters(self, token: int) -> None:
+        self.send(["counters", token, self._relay.report()])
+
+    def _sync(self, token: int) -> None:
+        self.send(["sync", token])
+
+
+_HANDLERS: dict[str, Callable[..., None]] = {
+    "stock": Control._stock,
+    "open": Control._open,
+    "remote": Control._remote,
+    "link": Control._link,
+    "fence": Control._fence,
+    "close": Control._close,
+    "query": Control._query,
+    "counters": Control._counters,
+    "sync": Control._sync,
+}

@@ -1,0 +1,194 @@
+"""The plane's connection to its relay process: starts it, connects, notices its death at once, starts it again.
+
+The relay is started in a session of its own and ends by itself when nobody uses it, for it must outlive the
+process that started it. One that is found running at the socket is taken as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from media.api import MediaError
+from media.relay.latch import LatchPolicy
+from media.relay.protocol import VERSION, Command, Frames, ProtocolError, frame
+
+log = logging.getLogger(__name__)
+
+_CONNECT_INTERVAL_S = 0.01
+_RETRY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class RelayOptions:
+    """How a relay is started. `hosts` are local addresses, each with "=" and what SDP shall say instead, if any."""
+
+    socket: str
+    hosts: tuple[str, ...]
+    ports: tuple[int, int] = (30000, 39999)
+    latch: LatchPolicy = LatchPolicy.ADDRESS
+    orphan_s: float = 60.0
+    start_timeout_s: float = 5.0
+
+    def argv(self) -> list[str]:
+        command = [sys.executable, "-m", "media.relay", "--socket", self.socket]
+        for host in self.hosts:
+            command += ["--host", host]
+        command += ["--ports", f"{self.ports[0]}-{self.ports[1]}", "--latch", self.latch.value]
+        return [*command, "--orphan-s", str(self.orphan_s), "--exit-when-idle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    instance: str
+    addresses: tuple[tuple[bool, str], ...]  # IPv6?, as advertised
+    lines: int  # that it carries already
+
+
+class RelayLink(asyncio.Protocol):
+    """`options` None: the relay is somebody else's to start. `on_lost` is called once per connection that ends."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        socket: str,
+        options: RelayOptions | None,
+        on_command: Callable[[Command], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._loop = loop
+        self._socket = socket
+        self._options = options
+        self._on_command = on_command
+        self._on_lost = on_lost
+        self._process: subprocess.Popen[bytes] | None = None
+        self._transport: asyncio.Transport | None = None
+        self._frames = Frames()
+        self._batch: list[Command] = []
+        self._greeting: asyncio.Future[Hello] | None = None
+        self._up = False  # greeted
+        self._closing = False
+
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the relay that this link has started."""
+        return self._process.pid if self._process else None
+
+    async def open(self) -> Hello:
+        """Connect to the relay that runs, or start one. Raises MediaError."""
+        if await self._connect():
+            return await self._greet()
+        if self._options is None:
+            raise MediaError(f"no relay at {self._socket}")
+        self._start(self._options)
+        until = self._loop.time() + self._options.start_timeout_s
+        while not await self._connect():
+            if self._process is not None and self._process.poll() is not None:
+                raise MediaError(f"the relay ended at once with status {self._process.returncode}")
+            if self._loop.time() > until:
+                raise MediaError(f"the relay did not listen at {self._socket} in time")
+            await asyncio.sleep(_CONNECT_INTERVAL_S)
+        return await self._greet()
+
+    async def reopen(self, on_failure: Callable[[MediaError], None]) -> Hello:
+        """After a loss: until it works. Each attempt that fails is told."""
+        while True:
+            try:
+                return await self.open()
+            except MediaError as error:
+                log.warning("media relay is down: %s", error)
+                on_failure(error)
+                await asyncio.sleep(_RETRY_S)
+
+    def send(self, command: Command) -> None:
+        """Queue a command; those of one turn of the loop leave together. Without a connection it is forgotten."""
+        if self._transport is None:
+            return
+        if not self._batch:
+            self._loop.call_soon(self._flush)
+        self._batch.append(command)
+
+    def close(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._flush()
+            self._transport.close()
+
+    # -- within -----------------------------------------------------------------------------------------------
+
+    def _start(self, options: RelayOptions) -> None:
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.kill()  # it runs and does not listen
+            self._process.wait()
+        try:
+            self._process = subprocess.Popen(options.argv(), stdin=subprocess.DEVNULL, start_new_session=True)
+        except OSError as error:
+            raise MediaError(f"the relay cannot be started: {error}") from error
+
+    async def _connect(self) -> bool:
+        self._frames = Frames()
+        self._batch.clear()
+        try:
+            await self._loop.create_unix_connection(lambda: self, self._socket)
+        except OSError:
+            return False
+        return True
+
+    async def _greet(self) -> Hello:
+        self._greeting = self._loop.create_future()
+        self.send(["hello", VERSION])
+        try:
+            return await asyncio.wait_for(self._greeting, 5.0)
+        except TimeoutError:
+            if self._transport is not None:
+                self._transport.abort()
+            raise MediaError("the relay does not greet") from None
+
+    def _flush(self) -> None:
+        if self._batch and self._transport is not None:
+            self._transport.write(frame(self._batch))
+        self._batch.clear()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._batch.clear()
+        if self._greeting is not None and not self._greeting.done():
+            self._greeting.set_exception(MediaError("the relay ended the connection"))
+        elif self._up and not self._closing:
+            self._up = False
+            self._on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            for command in self._frames.feed(data):
+                if command[0] == "hello":
+                    self._greeted(command)
+                else:
+                    self._on_command(command)
+        except (ProtocolError, TypeError, ValueError, IndexError) as error:
+            log.error("media relay sent what is not understood: %s", error)
+            if self._transport is not None:
+                self._transport.abort()
+
+    def _greeted(self, command: Command) -> None:
+        _, version, instance, addresses, lines = command
+        if self._greeting is None or self._greeting.done():
+            return
+        if version != VERSION:
+            self._greeting.set_exception(MediaError(f"the relay speaks version {version}, not {VERSION}"))
+            return
+        self._up = True
+        self._greeting.set_result(Hello(instance, tuple((v6, host) for v6, host in addresses), lines))

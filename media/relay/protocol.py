@@ -1,0 +1,84 @@
+"""What the plane and the relay say to each other over the Unix socket.
+
+A frame is four bytes of length and a msgpack array of commands; a command is an array whose first item is its
+name. Commands are executed in order and, but for those with a token, not answered. All that describe state
+(`open`, `remote`, `link`, `fence`) may be repeated: to take up what a relay already carries and to build it anew
+are the same commands.
+
+From the client:
+    hello version                               first, once
+    stock host count                            bind up to `count` lines for me, and tell me which (`spares`)
+    open line                                   take a line into use; it is bound if it was not
+    remote line host port rtcp_host rtcp_port opaque     where its peer wants media
+    link line other                             what one receives the other sends; replaces earlier links
+    fence line                                  count and drop what it receives
+    close line
+    query token [line…]
+    counters token
+    sync token
+From the relay:
+    hello version instance [[family, address]…] in_use
+    spares host asked [line…]                   fewer than asked: the range is exhausted
+    failed line reason                          an `open` or `remote` that could not be done
+    stats token [[line, packets, octets, last, host, port, lost]…]
+    counters token {name: count}
+    sync token
+
+A line's number is `host << 16 | port`: host is an index into the relay's addresses, port that of RTP.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+VERSION = 1
+MAX_FRAME = 4 * 1024 * 1024
+
+Command = list[Any]
+
+
+class ProtocolError(Exception):
+    """The other side does not speak our protocol; the connection is of no further use."""
+
+
+def frame(commands: list[Any]) -> bytes:
+    payload: bytes = msgpack.packb(commands)
+    return len(payload).to_bytes(4, "big") + payload
+
+
+class Frames:
+    """Cuts a byte stream into commands."""
+
+    __slots__ = ("_pending",)
+
+    def __init__(self) -> None:
+        self._pending = b""
+
+    def feed(self, data: bytes) -> list[Command]:
+        data = self._pending + data if self._pending else data
+        commands: list[Command] = []
+        at = 0
+        while len(data) - at >= 4:
+            length = int.from_bytes(data[at : at + 4], "big")
+            if length > MAX_FRAME:
+                raise ProtocolError(f"frame of {length} bytes")
+            if len(data) - at - 4 < length:
+                break
+            commands += _commands(data[at + 4 : at + 4 + length])
+            at += 4 + length
+        self._pending = data[at:]
+        return commands
+
+
+def _commands(payload: bytes) -> list[Command]:
+    try:
+        commands = msgpack.unpackb(payload)
+    except Exception as error:  # msgpack raises a dozen unrelated types on bad input
+        raise ProtocolError(f"bad msgpack: {error!r}") from error
+    if not isinstance(commands, list) or not all(
+        isinstance(command, list) and command and isinstance(command[0], str) for command in commands
+    ):
+        raise ProtocolError("a frame must be an array of commands")
+    return commands

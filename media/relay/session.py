@@ -1,0 +1,173 @@
+"""What the plane remembers of a session: legs, the lines they use, where their peers want media.
+
+Together with the o= line of each leg this is all that it takes to build the session anew in a fresh relay, or
+to take it up in another process (`pack`, `unpack`). Small on purpose: there is one of it for every live call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from media.api import MediaError
+from media.sdp import Description, Media, Origin
+
+SNAPSHOT_VERSION = 1
+
+
+class Remote(NamedTuple):
+    """Where the peer of a leg wants the media of one line."""
+
+    host: str
+    port: int
+    rtcp_host: str
+    rtcp_port: int
+    opaque: bool
+
+
+Remotes = tuple[Remote | None, ...]
+Lines = tuple[int, ...]
+
+
+def remotes(description: Description, known: Remotes) -> Remotes:
+    """The addresses of a description. A line on hold by address 0.0.0.0 keeps the one it had (`known`)."""
+    result = tuple([_remote(media) for media in description.media])
+    for number, media in enumerate(description.media):
+        if media.held and number < len(known):
+            old = known[number]
+            if old is not None and old.opaque == media.opaque:
+                result = (*result[:number], old, *result[number + 1 :])
+    return result
+
+
+def _remote(media: Media) -> Remote | None:
+    if not media.port or not media.relayed:
+        return None
+    return Remote(media.host, media.port, *media.rtcp_address(), media.opaque)
+
+
+class Leg(Origin):
+    """`lines` are numbers of the relay's lines, 0 where a media line needs none."""
+
+    __slots__ = ("fenced", "lines", "name", "offered", "offered_to", "remotes")
+
+    def __init__(self, name: str, id: int, version: int = 0, digest: bytes = b"") -> None:
+        super().__init__(id, version, digest)
+        self.name = name
+        self.lines: Lines = ()
+        self.remotes: Remotes = ()  # in force
+        self.offered: Remotes | None = None  # by an offer of its peer that is not answered yet
+        self.offered_to: Leg | None = None  # the leg on which that offer was sent on
+        self.fenced = False
+
+    def missing(self, description: Description) -> list[int]:
+        """Media lines that need a line of the relay and have none."""
+        lines = self.lines
+        return [
+            number
+            for number, media in enumerate(description.media)
+            if media.port and media.relayed and not (number < len(lines) and lines[number])
+        ]
+
+
+class Session:
+    __slots__ = ("connected", "legs")
+
+    def __init__(self) -> None:
+        self.legs: list[Leg] = []
+        self.connected: tuple[Leg, Leg] | None = None
+
+    def leg(self, name: str) -> Leg | None:
+        for leg in self.legs:
+            if leg.name == name:
+                return leg
+        return None
+
+    def remove(self, leg: Leg) -> Lines:
+        """Forget a leg; returns the lines that no other leg uses (forked answers share those of their offer)."""
+        self.legs.remove(leg)
+        if self.connected is not None and leg in self.connected:
+            self.connected = None
+        for other in self.legs:
+            if other.offered_to is leg:
+                other.offered_to = None
+        leg.offered_to = None
+        shared = {line for other in self.legs for line in other.lines}
+        return tuple(line for line in leg.lines if line and line not in shared)
+
+    def commands(self) -> Iterator[list[Any]]:
+        """What makes a relay carry this session, whether it does already or not."""
+        connected = self.connected
+        first = list(connected) if connected else []
+        seen: set[int] = set()
+        for leg in first + [leg for leg in self.legs if leg not in first]:
+            for number, line in enumerate(leg.lines):
+                if not line or line in seen:
+                    continue
+                seen.add(line)
+                yield ["open", line]
+                remote = leg.remotes[number] if number < len(leg.remotes) else None
+                if remote is not None:
+                    yield ["remote", line, *remote]
+                if leg.fenced:
+                    yield ["fence", line]
+        if connected is not None:
+            yield from link_commands(*connected)
+
+    def pack(self) -> dict[str, object]:
+        return {
+            "version": SNAPSHOT_VERSION,
+            "connected": [leg.name for leg in self.connected] if self.connected else None,
+            "legs": [
+                [
+                    leg.name,
+                    leg.id,
+                    leg.version,
+                    leg.digest,
+                    list(leg.lines),
+                    _pack_remotes(leg.remotes),
+                    None if leg.offered is None else _pack_remotes(leg.offered),
+                    leg.offered_to.name if leg.offered_to else None,
+                    leg.fenced,
+                ]
+                for leg in self.legs
+            ],
+        }
+
+
+def _pack_remotes(remotes: Remotes) -> list[list[Any] | None]:
+    return [None if remote is None else list(remote) for remote in remotes]
+
+
+def _unpack_remotes(remotes: list[list[Any] | None]) -> Remotes:
+    return tuple(None if remote is None else Remote(*remote) for remote in remotes)
+
+
+def unpack(snapshot: dict[str, Any]) -> Session:
+    """Raises MediaError for what `pack` did not make."""
+    if snapshot.get("version") != SNAPSHOT_VERSION:
+        raise MediaError(f"snapshot version {snapshot.get('version')!r} is not known")
+    session = Session()
+    try:
+        for name, id, version, digest, lines, in_force, offered, _, fenced in snapshot["legs"]:
+            leg = Leg(name, id, version, digest)
+            leg.lines = tuple(lines)
+            leg.remotes = _unpack_remotes(in_force)
+            leg.offered = None if offered is None else _unpack_remotes(offered)
+            leg.fenced = fenced
+            session.legs.append(leg)
+        for leg, fields in zip(session.legs, snapshot["legs"], strict=True):
+            leg.offered_to = session.leg(fields[7]) if fields[7] is not None else None
+        if snapshot["connected"] is not None:
+            first, second = (session.leg(name) for name in snapshot["connected"])
+            if first is not None and second is not None:
+                session.connected = (first, second)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise MediaError(f"bad snapshot: {error!r}") from error
+    return session
+
+
+def link_commands(leg: Leg, other: Leg) -> Iterator[list[Any]]:
+    for line, second in zip(leg.lines, other.lines, strict=False):
+        if line and second:
+            yield ["link", line, second]

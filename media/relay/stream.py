@@ -1,0 +1,220 @@
+"""Streams and lines: what the relay knows of one socket and of one pair.
+
+A stream is what arrives on one socket. As long as its source is not known it listens on an unconnected socket
+and `latch` judges each packet; then the socket is connected, and when the other side is too, `out` is set: the
+relay's loop needs nothing else to forward a packet. Everything that is not that case goes through `receive`.
+Sockets, streams and lines point at each other; `Line.close` unties them, for there is no garbage collector here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import sys
+
+from media.relay.latch import PROBATION, Address, LatchPolicy, Verdict, judge
+
+BUFFER_SIZE = 65536
+_SHARED_VIEWS = 2048
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_NOBODY = ctypes.create_string_buffer(socket.AF_UNSPEC.to_bytes(2, sys.byteorder) + bytes(14), 16)
+
+
+def _disconnect(sock: socket.socket) -> None:
+    # connect(2): AF_UNSPEC dissolves the association. Python's socket module has no way to say it.
+    if _libc.connect(sock.fileno(), _NOBODY, 16) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+class Buffer:
+    """The one packet that is in the relay at a time. `views[n]` is its first n bytes, made once."""
+
+    __slots__ = ("data", "errors", "views")
+
+    def __init__(self) -> None:
+        self.data = bytearray(BUFFER_SIZE)
+        whole = memoryview(self.data)
+        self.views = [whole[:length] for length in range(_SHARED_VIEWS)]
+        self.errors = 0  # packets that the kernel did not take, and ICMP errors of peers
+
+    def view(self, length: int) -> memoryview:
+        return self.views[length] if length < _SHARED_VIEWS else memoryview(self.data)[:length]
+
+
+class Stream:
+    __slots__ = (
+        "candidate",
+        "known",
+        "last",
+        "line",
+        "lost",
+        "octets",
+        "out",
+        "packets",
+        "peer",
+        "remote",
+        "sock",
+        "source",
+    )
+
+    def __init__(self, line: Line, sock: socket.socket) -> None:
+        self.line: Line | None = line
+        self.sock = sock
+        self.out: socket.socket | None = None  # set while both ends are latched: the fast path
+        self.peer: Stream | None = None
+        self.remote: Address | None = None  # as signalled
+        self.source: Address | None = None  # latched; the socket is connected to it
+        self.known: str | None = None  # host of the last source, once SDP has changed
+        self.candidate: tuple[Address, int] | None = None  # on probation, packets so far
+        self.packets = 0
+        self.octets = 0
+        self.last = 0.0
+        self.lost = 0
+
+    def set_remote(self, remote: Address, policy: LatchPolicy) -> None:
+        """New SDP. The latch is kept when the address is the same as before."""
+        if remote == self.remote:
+            return
+        self.remote = remote
+        if remote == self.source:
+            self.source = remote
+            return
+        self.candidate = None
+        if self.source is not None:
+            self.known = self.source[0]
+            self.source = None
+            _disconnect(self.sock)
+        if policy is LatchPolicy.STRICT and remote[0] not in ("0.0.0.0", "::"):
+            self.sock.connect(remote)
+            self.source = remote
+        self.relink()
+
+    def link(self, peer: Stream | None) -> None:
+        if self.peer is not peer and self.peer is not None:
+            former, self.peer = self.peer, None
+            former.link(None)
+        self.peer = peer
+        self.relink()
+
+    def relink(self) -> None:
+        """Find out anew whether packets of this stream, and of its peer, can take the fast path."""
+        peer = self.peer
+        ready = peer is not None and self.source is not None and peer.source is not None
+        self.out = peer.sock if ready and peer and not self._fenced() else None
+        if peer is not None:
+            peer.out = self.sock if ready and not peer._fenced() else None
+
+    def _fenced(self) -> bool:
+        return self.line is None or self.line.fenced
+
+    def receive(self, buffer: Buffer, now: float, policy: LatchPolicy) -> None:
+        """A packet waits, and the fast path is not open."""
+        if self.source is not None:
+            self._take(buffer, self.sock.recv_into(buffer.data), now)
+            return
+        length, source = self.sock.recvfrom_into(buffer.data)
+        source = source[:2]
+        if self._fenced() or not self._latch(buffer, length, source, policy):
+            self.lost += 1
+            return
+        self._take(buffer, length, now)
+        while True:  # what others had sent before the socket was connected is still queued
+            try:
+                length, other = self.sock.recvfrom_into(buffer.data)
+            except BlockingIOError:
+                return
+            if other[:2] == source:
+                self._take(buffer, length, now)
+            else:
+                self.lost += 1
+
+    def _take(self, buffer: Buffer, length: int, now: float) -> None:
+        if self._fenced():
+            self.lost += 1
+            return
+        self.packets += 1
+        self.octets += length
+        self.last = now
+        peer = self.peer
+        if peer is None:
+            return
+        if peer.source is not None:
+            peer.sock.send(buffer.view(length))
+        elif peer.remote is not None and peer.remote[0] not in ("0.0.0.0", "::"):
+            peer.sock.sendto(buffer.view(length), peer.remote)
+
+    def _latch(self, buffer: Buffer, length: int, source: Address, policy: LatchPolicy) -> bool:
+        line = self.line
+        if line is None or not line.plausible(self, buffer.data, length):
+            return False
+        verdict = judge(policy, self.remote, source, self.known)
+        if verdict is Verdict.REFUSE:
+            return False
+        if verdict is Verdict.PROBATION:
+            seen = self.candidate[1] + 1 if self.candidate and self.candidate[0] == source else 1
+            self.candidate = (source, seen)
+            if seen < PROBATION:
+                return False
+        self.candidate = None
+        self.sock.connect(source)
+        self.source = self.remote if source == self.remote else source
+        if self is line.rtp and self.remote is not None and source[0] != self.remote[0]:
+            line.follow(source)
+        self.relink()
+        return True
+
+
+class Line:
+    """The pair of sockets for one media line of one leg."""
+
+    __slots__ = ("fenced", "number", "opaque", "owner", "rtcp", "rtp")
+
+    def __init__(self, number: int, pair: tuple[socket.socket, socket.socket], owner: object) -> None:
+        self.number = number
+        self.owner: object | None = owner
+        self.opaque = False  # not RTP (UDPTL, DTLS): any datagram may latch
+        self.fenced = False
+        self.rtp = Stream(self, pair[0])
+        self.rtcp = Stream(self, pair[1])
+
+    def set_remote(self, rtp: Address, rtcp: Address, opaque: bool, policy: LatchPolicy) -> None:
+        self.opaque = opaque
+        self.rtp.set_remote(rtp, policy)
+        self.rtcp.set_remote(rtcp, policy)
+
+    def follow(self, source: Address) -> None:
+        """RTP came from another host than the signalled one: RTCP will too."""
+        if self.rtcp.source is None:
+            self.rtcp.known = source[0]
+
+    def link(self, other: Line | None) -> None:
+        self.fenced = False
+        if other is not None:
+            other.fenced = False
+        self.rtp.link(other.rtp if other else None)
+        self.rtcp.link(other.rtcp if other else None)
+        if other is not None:
+            other.rtp.link(self.rtp)
+            other.rtcp.link(self.rtcp)
+
+    def fence(self) -> None:
+        self.link(None)
+        self.fenced = True
+
+    def plausible(self, stream: Stream, data: bytearray, length: int) -> bool:
+        """Whether a packet may be what the stream is for. RFC 3550 §5.1, §6.4: version 2, a whole header."""
+        if self.opaque:
+            return length > 0
+        if data[0] >> 6 != 2:
+            return False
+        if stream is self.rtp:
+            return length >= 12 or 192 <= data[1] <= 223  # RFC 5761 §4: RTCP on the same port
+        return length >= 8 and 192 <= data[1] <= 223
+
+    def close(self) -> None:
+        for stream in (self.rtp, self.rtcp):
+            stream.link(None)
+            stream.line = None
+            stream.sock.close()
