@@ -1,0 +1,393 @@
+"""The detector under weather: the real `Health` over a modelled path, in virtual time, days in seconds.
+
+`World` is the least that `Health` needs of a loop and a network: a clock, timers, connected UDP sockets. A backend is
+folded into the path: what a probe meets on its way there and back is decided when it is sent. Our own process can
+stand still: what falls due then runs afterwards, timers before or after sockets, by chance.
+
+`python -m tests.sim.detector_model` prints the tables of docs/diagnoses.md; `--help` says what it takes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import logging
+import multiprocessing
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+from proxy.backends import Backends, Verdict
+from proxy.config import parse
+from proxy.health import Diagnosis, Evidence, Health, VerdictChanged
+from proxy.net.api import Address
+
+DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What a path does to packets, each direction for itself, and what happens to us."""
+
+    delay_s: float = 0.0005
+    jitter_s: float = 0.0  # uniform, each packet for itself: they overtake each other
+    loss: float = 0.0
+    burst_s: float = 0.0  # mean length of a burst (Gilbert-Elliott in time, exponential)
+    burst_loss: float = 0.7  # in a burst
+    burst_average: float = 0.05  # loss by bursts, over all time
+    hiccups_per_day: float = 0.0  # the backend stands still for a moment, uniform up to hiccup_s
+    hiccup_s: float = 0.0
+    stalls_per_day: float = 0.0  # our own process stands still for stall_s
+    stall_s: float = 2.0
+
+
+class Bursts:
+    """When a direction is in a burst: the edges of all bursts in order."""
+
+    def __init__(self, weather: Weather, rng: Random, until: float) -> None:
+        share = weather.burst_average / weather.burst_loss
+        good_s = weather.burst_s * (1 - share) / share
+        self.edges: list[float] = []
+        at = 0.0
+        while at < until:
+            for mean in (good_s, weather.burst_s):
+                at += rng.expovariate(1 / mean)
+                self.edges.append(at)
+
+    def at(self, now: float) -> bool:
+        return bisect_right(self.edges, now) % 2 == 1
+
+
+class Timer:
+    __slots__ = ("argument", "callback", "is_input")
+
+    def __init__(self, callback: Callable[..., None] | None, argument: Any, is_input: bool) -> None:
+        self.callback = callback
+        self.argument = argument
+        self.is_input = is_input
+
+    def cancel(self) -> None:
+        self.callback = None
+
+
+class World:
+    """Clock, timers and sockets of our process, and the paths to its backends."""
+
+    def __init__(self, weather: Weather, rng: Random, until: float) -> None:
+        self.now = 0.0
+        self.rng = rng
+        self.until = until
+        self.weather = weather
+        self.paths: dict[str, Path] = {}
+        self._queue: list[tuple[float, int, Timer]] = []
+        self._sequence = 0
+        self._next_stall = self._draw_stall(weather)
+        self.exceptions: list[dict[str, Any]] = []
+
+    # What Health takes for an event loop
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[..., None], argument: Any = None) -> Timer:
+        return self._push(when, callback, argument, False)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.exceptions.append(context)
+
+    # What Health takes for a network
+
+    def udp(self, local: Address, on_datagram: Any, *, remote: Address | None = None, on_error: Any = None) -> Socket:
+        assert remote is not None
+        path = self.paths.get(remote[0])
+        if path is None:
+            path = self.paths[remote[0]] = Path(self)
+        return Socket(self, path, on_datagram, remote, on_error)
+
+    def arrives(self, when: float, callback: Callable[..., None], argument: Any) -> None:
+        self._push(when, callback, argument, True)
+
+    # Time
+
+    def run(self, until: float) -> None:
+        queue = self._queue
+        while queue and queue[0][0] <= until:
+            when, _, timer = heapq.heappop(queue)
+            if timer.callback is None:
+                continue
+            if when >= self._next_stall:
+                self._stall(when, timer)
+                continue
+            self.now = when
+            self._call(timer)
+        self.now = until
+
+    def _stall(self, when: float, first: Timer) -> None:
+        """Everything that fell due while we stood still runs at its end, as one turn of the event loop."""
+        ends = self._next_stall + self.weather.stall_s
+        self._next_stall = self._draw_stall(self.weather)
+        due = [first]
+        while self._queue and self._queue[0][0] < ends:
+            due.append(heapq.heappop(self._queue)[2])
+        self.now = max(when, ends)
+        if self.rng.random() < 0.5:  # asyncio reads its sockets first, libuv (uvloop) may look at its timers first
+            due.sort(key=lambda timer: not timer.is_input)
+        else:
+            due.sort(key=lambda timer: timer.is_input)
+        for timer in due:
+            if timer.callback is not None:
+                self._call(timer)
+
+    def _draw_stall(self, weather: Weather) -> float:
+        if not weather.stalls_per_day:
+            return float("inf")
+        return self.now + self.rng.expovariate(weather.stalls_per_day / DAY_S)
+
+    def _call(self, timer: Timer) -> None:
+        callback, timer.callback = timer.callback, None
+        assert callback is not None
+        if timer.argument is None:
+            callback()
+        else:
+            callback(timer.argument)
+
+    def _push(self, when: float, callback: Callable[..., None], argument: Any, is_input: bool) -> Timer:
+        timer = Timer(callback, argument, is_input)
+        self._sequence += 1
+        heapq.heappush(self._queue, (when, self._sequence, timer))
+        return timer
+
+
+class Path:
+    """The way to one host and back, and the host: `up`, `killed` (its kernel refuses), `stopped` (its kernel
+    lives), or `cut` off."""
+
+    ICMP_BURST = 6
+    ICMP_PER_S = 1.0
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.host = "up"
+        self.icmp_limited = False
+        self._icmp_tokens, self._icmp_at = float(self.ICMP_BURST), 0.0
+        weather = world.weather
+        self._there = self._back = None
+        if weather.burst_s:
+            self._there = Bursts(weather, world.rng, world.until)
+            self._back = Bursts(weather, world.rng, world.until)
+        self._hiccup_from = self._hiccup_to = -1.0
+        self._draw_hiccup(0.0)
+
+    def crosses(self, now: float, bursts: Bursts | None) -> float | None:
+        """When a packet that leaves now arrives; None when it is lost."""
+        weather, rng = self.world.weather, self.world.rng
+        if weather.loss and rng.random() < weather.loss:
+            return None
+        if bursts is not None and bursts.at(now) and rng.random() < weather.burst_loss:
+            return None
+        return now + weather.delay_s + (rng.random() * weather.jitter_s if weather.jitter_s else 0.0)
+
+    def request(self, socket: Socket, data: bytes) -> None:
+        """A probe leaves; decide at once whether and when what comes back of it arrives."""
+        if self.host == "cut":
+            return
+        at = self.crosses(self.world.now, self._there)
+        if at is None:
+            return
+        closed = socket.remote[1] == 1 or self.host == "killed"
+        if closed:
+            if self.icmp_limited and not self._icmp_token(at):
+                return
+        elif self.host == "stopped":
+            return
+        else:
+            at = self._after_hiccup(at)
+        back = self.crosses(at, self._back)
+        if back is None:
+            return
+        if closed:
+            self.world.arrives(back, socket.on_error, ConnectionRefusedError())
+        else:
+            answer = b"SIP/2.0 200 OK\r\n" + data.partition(b"\r\n")[2]
+            self.world.arrives(back, socket.answered, answer)
+
+    def _icmp_token(self, now: float) -> bool:
+        """Linux: one ICMP error a second to a destination, six after a pause."""
+        self._icmp_tokens = min(self.ICMP_BURST, self._icmp_tokens + (now - self._icmp_at) * self.ICMP_PER_S)
+        self._icmp_at = now
+        if self._icmp_tokens < 1:
+            return False
+        self._icmp_tokens -= 1
+        return True
+
+    def _after_hiccup(self, at: float) -> float:
+        while at > self._hiccup_to and self.world.weather.hiccups_per_day:
+            self._draw_hiccup(self._hiccup_to)
+        return self._hiccup_to if self._hiccup_from <= at < self._hiccup_to else at
+
+    def _draw_hiccup(self, after: float) -> None:
+        weather, rng = self.world.weather, self.world.rng
+        if weather.hiccups_per_day:
+            self._hiccup_from = max(after, 0.0) + rng.expovariate(weather.hiccups_per_day / DAY_S)
+            self._hiccup_to = self._hiccup_from + rng.random() * weather.hiccup_s
+
+
+class Socket:
+    def __init__(self, world: World, path: Path, on_datagram: Any, remote: Address, on_error: Any) -> None:
+        self._on_datagram = on_datagram
+        self.path = path
+        self.remote = remote
+        self.on_error = on_error
+        self.local: Address = ("127.0.2.1", 40000)
+
+    def answered(self, data: bytes) -> None:
+        self._on_datagram(data, self.remote)
+
+    def send(self, data: bytes, to: Address) -> None:
+        self.path.request(self, data)
+
+    def close(self) -> None:
+        pass
+
+
+def configuration(backends: int, health: dict[str, int] | None = None) -> str:
+    members = ", ".join(f'as{index}: {{address: "127.0.2.{10 + index}:5060"}}' for index in range(1, backends + 1))
+    knobs = ", ".join(f"{key}: {value}" for key, value in (health or {}).items())
+    return f"pools: {{pbx: {{health: {{{knobs}}}, backends: {{{members}}}}}}}\nroutes: [{{pool: pbx}}]"
+
+
+class Run:
+    """One history: a world, the health of its backends, and what it announced."""
+
+    def __init__(
+        self,
+        weather: Weather,
+        seed: int,
+        until: float,
+        backends: int = 2,
+        health: dict[str, int] | None = None,
+        kind: type[Health] = Health,
+    ) -> None:
+        rng = Random(seed)
+        self.world = World(weather, rng, until)
+        self.backends = Backends(parse(configuration(backends, health)))
+        self.health = kind(self.backends, self.world, self.world, rng, "127.0.2.1")  # type: ignore[arg-type]
+        self.events: list[VerdictChanged] = []
+        self.health.subscribe(self.events.append)
+        self.health.start()
+
+    def path(self, name: str) -> Path:
+        backend = self.backends.get(name)
+        assert backend is not None
+        return self.world.paths[backend.address[0]]
+
+    def false_alarms(self) -> list[VerdictChanged]:
+        """Of a history in which nobody died: times down or blind."""
+        return [
+            event
+            for event in self.events
+            if (event.verdict is Verdict.DOWN and event.previous is not Verdict.DOWN)
+            or event.diagnosis is Diagnosis.OBSERVER_BLIND
+        ]
+
+
+def detection_ms(weather: Weather, fault: str, seed: int, warm_s: float, limited: bool = False) -> float:
+    """How long after `fault` as1 is down, in ms; 10,000 when it was not in ten seconds."""
+    run = Run(weather, seed, warm_s + 20)
+    at = warm_s + run.world.rng.random()
+    run.world.run(at)
+    run.path("as1").host = fault
+    run.path("as1").icmp_limited = limited
+    run.world.run(at + 10)
+    for event in run.events:
+        if event.at >= at and event.backend.name == "as1" and event.verdict is Verdict.DOWN:
+            return (event.at - at) * 1000
+    return 10_000.0
+
+
+CLEAN = Weather()
+LOSSY = Weather(loss=0.05)
+BURSTS = Weather(burst_s=0.06)
+JITTER = Weather(jitter_s=0.1)
+STALLS = Weather(stalls_per_day=200, stall_s=2.0)
+STORM = Weather(loss=0.05, burst_s=0.06, jitter_s=0.1, stalls_per_day=200, stall_s=2.0)
+WEATHERS = {
+    "clean": CLEAN,
+    "5 % random loss each way": LOSSY,
+    "bursts (70 % loss, mean 60 ms, average 5 %) each way": BURSTS,
+    "jitter 0-100 ms each way": JITTER,
+    "own stalls of 2 s, 200 a day": STALLS,
+    "5 % loss and bursts": replace(BURSTS, loss=0.05),
+    "all of these at once": STORM,
+}
+FAULTS = (("killed", False), ("killed", True), ("stopped", False), ("cut", False))
+
+
+def _alarms(job: tuple[str, float, int, int]) -> tuple[str, int, int, float, list[str]]:
+    name, hours, seed, backends = job
+    run = Run(WEATHERS[name], seed, hours * 3600, backends)
+    run.world.run(hours * 3600)
+    assert not run.world.exceptions, run.world.exceptions
+    alarms = [f"seed {seed} t={e.at:.3f} {e.backend.name} {e.reason}" for e in run.false_alarms()]
+    probes = 0
+    needed = 0.0
+    for backend in run.backends:
+        counts = run.health.explain(backend)["evidence"]
+        probes += counts.get(str(Evidence.OPTIONS_OK), 0) + counts.get(str(Evidence.OPTIONS_TIMEOUT), 0)
+        needed = max(needed, run.health.explain(backend)["silence_needed_ms"])
+    suspects = sum(event.verdict is Verdict.SUSPECT for event in run.events)
+    return name, probes, suspects, needed, alarms
+
+
+def _detections(job: tuple[str, str, bool, float, int]) -> list[float]:
+    name, fault, limited, warm_s, trials = job
+    return sorted(detection_ms(WEATHERS[name], fault, seed, warm_s, limited) for seed in range(trials))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="False alarms and detection times of the health detector.")
+    parser.add_argument("--hours", type=float, default=24.0, help="simulated hours of each weather and seed")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--trials", type=int, default=200, help="deaths for each row of detection times")
+    parser.add_argument("--jobs", type=int, default=multiprocessing.cpu_count())
+    options = parser.parse_args()
+    logging.disable()
+    with multiprocessing.Pool(options.jobs) as pool:
+        print("| weather | simulated h | probes | suspected | silence needed at the end, ms | down by mistake |")
+        print("|---|---|---|---|---|---|")
+        jobs = [(name, options.hours, seed, 2) for name in WEATHERS for seed in range(options.seeds)]
+        results = pool.map(_alarms, jobs, chunksize=1)
+        for name in WEATHERS:
+            mine = [result for result in results if result[0] == name]
+            probes, suspects = sum(r[1] for r in mine), sum(r[2] for r in mine)
+            alarms = [alarm for r in mine for alarm in r[4]]
+            hours = options.hours * len(mine)
+            print(f"| {name} | {hours:g} | {probes:,} | {suspects:,} | {max(r[3] for r in mine):.0f} | {len(alarms)} |")
+            for alarm in alarms:
+                print("  !", alarm)
+        print("\n| fault | weather | known for | p50 ms | p99 ms | max ms |\n|---|---|---|---|---|---|")
+        for fault, limited in FAULTS:
+            rows = [("clean", 120.0), ("clean", 2.0)]
+            if not limited:
+                rows += [("5 % random loss each way", 120.0), (list(WEATHERS)[2], 120.0), (list(WEATHERS)[3], 120.0)]
+            chunk = 20
+            for name, warm_s in rows:
+                parts = pool.map(
+                    _detection_part,
+                    [(name, fault, limited, warm_s, first, first + chunk) for first in range(0, options.trials, chunk)],
+                )
+                times = sorted(time for part in parts for time in part)
+                label = fault + (", ICMP limited to 1/s" if limited else "")
+                p50, p99 = times[len(times) // 2], times[min(len(times) - 1, int(len(times) * 0.99))]
+                print(f"| {label} | {name} | {warm_s:g} s | {p50:.0f} | {p99:.0f} | {times[-1]:.0f} |")
+
+
+def _detection_part(job: tuple[str, str, bool, float, int, int]) -> list[float]:
+    name, fault, limited, warm_s, first, last = job
+    return [detection_ms(WEATHERS[name], fault, seed, warm_s, limited) for seed in range(first, last)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""A whole world in virtual time: phones, a carrier, the node under test, servers behind it, and what befalls them.
+
+The node is the real `proxy.node.Node` in a process of its own; only its sockets and its relay are simulated. Phones
+and the carrier live in the loop of the test, servers in processes that can be killed, frozen and cut off. The
+world keeps the books that checkers need: since when all is calm, and who rightly ended which call.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Coroutine
+from random import Random
+from typing import Any, TypeVar
+
+from media.direct import DirectPlane
+from proxy.config import Settings
+from proxy.node import Node
+from tests.sim.agents import Agent, Conversation, Server
+from tests.sim.link import LinkModel
+from tests.sim.loop import VirtualLoop
+from tests.sim.media import Audio, SimMedia
+from tests.sim.network import SimNetwork
+from tests.sim.wire import Wire
+
+T = TypeVar("T")
+
+NODE = "10.0.0.1"
+CARRIER = "10.0.3.1"
+HEAVY_LOSS = 0.3  # a path that loses more is as good as cut
+
+
+def server_address(number: int) -> str:
+    return f"10.0.2.{number + 1}"
+
+
+def phone_address(number: int) -> str:
+    return f"10.0.1.{number + 1}"
+
+
+def settings(
+    servers: int, mode: str, health: dict[str, Any] | None = None, recovery: dict[str, Any] | None = None
+) -> Settings:
+    """One primary and its backups; the servers themselves call out through a carrier."""
+    backends = {
+        f"as{number + 1}": {
+            "address": f"{server_address(number)}:5060",
+            "role": "backup" if number else "primary",
+        }
+        for number in range(servers)
+    }
+    return Settings.model_validate(
+        {
+            "sip": {"listen": [f"udp:{NODE}:5060"]},
+            "media": {"mode": mode, "address": NODE},
+            "pools": {
+                "pbx": {"backends": backends, "health": health or {}, "recovery": recovery or {}},
+                "carrier": {"recover": False, "backends": {"trunk": {"address": f"{CARRIER}:5060"}}},
+            },
+            "routes": [{"from_pool": "pbx", "pool": "carrier"}, {"pool": "pbx"}],
+        }
+    )
+
+
+class Complaints(logging.Handler):
+    """Whatever the node logs as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.texts: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.texts.append(self.format(record))
+
+
+class World:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        seed: int,
+        *,
+        servers: int = 2,
+        phones: int = 2,
+        mode: str = "relay",
+        model: LinkModel | None = None,
+        health: dict[str, Any] | None = None,
+        recovery: dict[str, Any] | None = None,
+    ) -> None:
+        self.loop = loop
+        self.seed = seed
+        self.settings = settings(servers, mode, health, recovery)
+        self.network = SimNetwork(loop, self._rng("network"), model)
+        self.audio = Audio(self.network)
+        self.wire = Wire(NODE, loop.time)
+        self.network.on_datagram.append(self.wire)
+        self.network.on_fault.append(self._note_calm)
+        self.complaints = Complaints()
+        self.host = self.network.host(NODE)
+        self.relay = SimMedia(self.audio, self.host, self._rng("relay"))
+        self.addresses = [server_address(number) for number in range(servers)]
+        self.servers = {address: self._server(address) for address in self.addresses}
+        self.phones = [self._phone(phone_address(number), f"phone{number}") for number in range(phones)]
+        self.carrier = Server(self.network.host(CARRIER, loop), self.audio, self._rng("carrier"), "carrier")
+        self.hung_up: set[bytes] = set()  # numbers of calls that a server ended, as it may
+        self.node: Node
+        self.direct: DirectPlane
+        self._calm: dict[str, float | None] = {}  # server -> since when it could take calls
+
+    def _rng(self, purpose: str) -> Random:
+        """A source of chance for each part, so that a change of one does not stir all the others."""
+        return Random(f"{self.seed} {purpose}")
+
+    def _phone(self, address: str, name: str) -> Agent:
+        return Agent(self.network.host(address, self.loop), self.audio, self._rng(address), name)
+
+    def _server(self, address: str) -> Server:
+        return Server(self.network.host(address), self.audio, self._rng(address), "pbx")
+
+    async def start(self) -> None:
+        """Start the node and let it get to know its backends."""
+        logging.getLogger("proxy").addHandler(self.complaints)
+        await self.host.process.spawn(self._start_node())
+        self._note_calm()
+
+    async def _start_node(self) -> None:
+        self.direct = DirectPlane(self.host.loop, self._rng("direct"), NODE)
+        self.node = Node(self.settings, self.host.loop, self.host, self.relay, self.direct, self._rng("node"))
+        await self.node.start()
+
+    def stop(self) -> None:
+        logging.getLogger("proxy").removeHandler(self.complaints)
+
+    # Orders
+
+    def on_server(self, address: str, do: Coroutine[Any, Any, T]) -> Any:
+        """Let the server's process do something; the test can wait for it."""
+        return self.network.hosts[address].process.spawn(do)
+
+    async def place(self, number: int, phone: int = 0, **options: Any) -> Conversation:
+        """A call from a phone to the pool. Raises CallFailed."""
+        return await self.phones[phone].call(f"sip:100@{NODE}", number, **options)
+
+    async def place_out(self, number: int, server: str) -> Conversation:
+        """A call from a server to the carrier. Raises CallFailed."""
+        agent = self.servers[server]
+        placed: Conversation = await self.on_server(server, agent.call(f"sip:200@{NODE}", number))
+        return placed
+
+    def far_end(self, conversation: Conversation) -> Conversation | None:
+        """The server's end that a phone hears now."""
+        source = conversation.hears()
+        server = self.servers.get(source[0]) if source else None
+        if server is None:
+            return None
+        return next((each for each in server.live if source == (server.host.address, each.port)), None)
+
+    async def hang_up_far(self, conversation: Conversation) -> None:
+        """The server that the phone hears ends the call, as it may."""
+        far = self.far_end(conversation)
+        assert far is not None and far.session is not None
+        self.hung_up.add(conversation.number)
+        await self.on_server(far.agent.host.address, far.session.bye())
+
+    def restart(self, address: str) -> None:
+        """A new process of a server, which knows nothing of the calls of the old one."""
+        self.network.restart(address)
+        self.servers[address] = self._server(address)
+
+    # Books
+
+    def can_take_calls(self, address: str) -> bool:
+        """Is this server up, and reachable from the node both ways?"""
+        host = self.network.hosts[address]
+        paths = (self.network.link(NODE, address), self.network.link(address, NODE))
+        return (
+            host.powered
+            and not host.loop.halted
+            and 5060 in host.udp_ports
+            and all(not path.cut and path.model.loss <= HEAVY_LOSS for path in paths)
+        )
+
+    def _note_calm(self) -> None:
+        now = self.loop.time()
+        node_runs = not self.host.loop.halted
+        for address in self.addresses:
+            if not (node_runs and self.can_take_calls(address)):
+                self._calm[address] = None
+            elif self._calm.get(address) is None:
+                self._calm[address] = now
+
+    def calm_s(self, phone: str | None = None) -> float:
+        """For how long one and the same server could take calls, and the node and the phone were there."""
+        since = [at for at in self._calm.values() if at is not None]
+        if not since or (phone is not None and self._cut_off(phone)):
+            return 0.0
+        return self.loop.time() - min(since)
+
+    def _cut_off(self, phone: str) -> bool:
+        return self.network.link(NODE, phone).cut or self.network.link(phone, NODE).cut
