@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Calls are up on the primary; it dies; what becomes of them on the backup, and when.
+
+The proxy's own report gives what it did and when it knew; this program knows when it struck, and the callers what
+they noticed. A call counts as moved when the report says so *and* its caller could end it properly afterwards.
+Callers with RTP (`reference`, `asterisk`) measure the gap: the longest time without a packet that carries the
+backend's audio, less one packet interval. SIPp sends no RTP, so its gap is null.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from bench.common import progress, report
+from bench.faults import enter_namespace, mend, strike
+from bench.parties import PARTIES, Heard, Parties
+from bench.peers import UAS, Server, aqueduct_settings, ask, start_aqueduct
+
+SETTLE_S = 2.0
+REPORT_DEADLINE_S = 15.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    calls: int
+    moved: int
+    detection_ms: float
+    all_moved_ms: float
+    heard: Heard
+
+
+def failover_report(server: Server) -> dict[str, Any]:
+    """The one failover of this trial, once it is over."""
+    deadline = time.monotonic() + REPORT_DEADLINE_S
+    while True:
+        for failover in ask(server, "failovers"):
+            if failover["finished_at"] is not None:
+                finished: dict[str, Any] = failover
+                return finished
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"no finished failover within {REPORT_DEADLINE_S:.0f} s of the fault")
+        time.sleep(0.5)
+
+
+def trial(arguments: argparse.Namespace, folder: Path) -> Trial:
+    parties: Parties = PARTIES[arguments.backend](folder, arguments.calls, arguments.mode)
+    media = "relay" if arguments.mode == "anchored" else "direct"
+    try:
+        primary = parties.start_backends()
+        server = start_aqueduct(folder, aqueduct_settings(folder, media))
+        try:
+            parties.start_callers(server)
+            time.sleep(SETTLE_S)
+            struck_at = strike(arguments.fault, primary, UAS)
+            try:
+                outcome = failover_report(server)
+                heard = parties.finish()
+            finally:
+                mend(arguments.fault)
+        finally:
+            server.process.stop()
+    finally:
+        parties.stop()
+    moved = sum(1 for call in outcome["calls"] if call["outcome"] == "moved")
+    return Trial(
+        calls=arguments.calls,
+        moved=max(0, min(moved, heard.ended_well)),
+        detection_ms=(outcome["detected_at"] - struck_at) * 1000,
+        all_moved_ms=outcome["all_moved_ms"],
+        heard=heard,
+    )
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    ordered = sorted(values)
+    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
+
+
+def spread(values: Sequence[float], *, worst: bool = False) -> dict[str, float | None]:
+    keys = ("p50", "p99", "max") if worst else ("p50", "p99")
+    if not values:
+        return dict.fromkeys(keys)
+    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {key: percentile(values, shares[key]) for key in keys}
+
+
+def summary(trials: list[Trial]) -> dict[str, object]:
+    calls, moved = sum(t.calls for t in trials), sum(t.moved for t in trials)
+    return {
+        "calls": calls,
+        "moved": moved,
+        "lost": calls - moved,
+        "detection_ms": spread([t.detection_ms for t in trials]),
+        "gap_ms": spread([gap for t in trials for gap in t.heard.gaps_ms], worst=True),
+        "all_moved_ms": round(statistics.median(t.all_moved_ms for t in trials), 1),
+        "all_moved_ms_max": round(max(t.all_moved_ms for t in trials), 1),
+        "retransmissions": sum(t.heard.retransmissions for t in trials),
+        "runs": len(trials),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="calls carried over when their backend dies")
+    parser.add_argument("--calls", type=int, default=50)
+    parser.add_argument("--mode", choices=("anchored", "direct"), default="anchored")
+    parser.add_argument("--backend", choices=tuple(PARTIES), default="sipp")
+    parser.add_argument("--fault", choices=("kill", "stop", "cut"), default="kill")
+    parser.add_argument("--runs", type=int, default=1, metavar="R")
+    arguments = parser.parse_args()
+    if arguments.fault == "cut":
+        enter_namespace()
+    trials: list[Trial] = []
+    with tempfile.TemporaryDirectory(prefix="aqueduct-bench-") as work:
+        for number in range(1, arguments.runs + 1):
+            folder = Path(work) / str(number)
+            folder.mkdir()
+            trials.append(one := trial(arguments, folder))
+            progress(
+                f"run {number}: {one.moved} of {one.calls} moved, detected after {one.detection_ms:.0f} ms, "
+                f"all moved {one.all_moved_ms:.0f} ms later, longest gap {max(one.heard.gaps_ms, default=0):.0f} ms"
+            )
+    report(summary(trials))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
