@@ -1,0 +1,278 @@
+"""The detector of one backend: evidence in, a verdict with a named diagnosis out. It never acts.
+
+Pure: `now` is an argument, in seconds of *awake* time (see `selfcheck`). The first missed probe makes `fast` true, so
+that many independent probes stand behind every decision. *Silent* needs a minimum of silence and a minimum of
+unanswered probes, and somebody else who was heard meanwhile; *refused* needs two refusals, or one and more silence,
+because ICMP is rate-limited. A backend that is down comes back after `rise` timely answers in a row; one that does so
+too often is held out until it has been stable for a while.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+
+from proxy.backends import Verdict
+from proxy.config import HealthSettings
+from proxy.health.diagnosis import Diagnosis, Sign, Signs, Sip, diagnose
+from proxy.health.evidence import Evidence
+from proxy.health.silence import Silence
+
+REFUSALS_APART_S = 0.01
+REFUSED_SILENCE_S = 0.06  # after one refusal, this long and …
+REFUSED_MISSES = 3  # … this many unanswered probes are as good as a second one
+DOUBT_MISSES = 3
+BLIND_AFTER = 2.0  # times the silence that is needed: until then a witness is waited for
+OVERLOADED_ANSWERS = 2  # 503 in a row
+UNKNOWN_DIALOGS = 3  # 481 for live dialogs …
+UNKNOWN_DIALOGS_S = 5.0  # … within this: it has restarted
+LIVE_SPREAD_S = 1.0  # unanswered live requests of one instant are one piece of evidence
+
+_COMMITTED = frozenset({Sip.SILENT, Sip.REFUSED, Sip.RESTARTED, Sip.DEAF_TO_CALLS})
+_SAYS_NOTHING_OF_THE_NETWORK = frozenset({Sip.UNHEARD, Sip.REFUSED, Sip.RESTARTED})
+_SENSES = {
+    Evidence.RTP_ALIVE: ("rtp", Sign.WELL),
+    Evidence.RTP_SILENT: ("rtp", Sign.ILL),
+    Evidence.RTP_IDLE: ("rtp", Sign.NONE),
+    Evidence.CONTROL_OK: ("control", Sign.WELL),
+    Evidence.CONTROL_LOST: ("control", Sign.ILL),
+    Evidence.SYNTHETIC_OK: ("synthetic", Sign.WELL),
+    Evidence.SYNTHETIC_FAILED: ("synthetic", Sign.ILL),
+}
+
+
+@dataclass(slots=True, frozen=True)
+class Change:
+    """What `judge` has come to, when it differs from before."""
+
+    previous: Verdict
+    verdict: Verdict
+    diagnosis: Diagnosis | None
+    reason: str
+    evidence: tuple[Evidence, ...]
+
+
+class Detector:
+    def __init__(self, settings: HealthSettings, now: float) -> None:
+        self.settings = settings
+        self.silence = Silence(now, settings.silence_min_ms / 1000, settings.silence_max_ms / 1000)
+        self.signs = Signs()
+        self.verdict = Verdict.UNKNOWN
+        self.diagnosis: Diagnosis | None = None
+        self.counts: Counter[Evidence] = Counter()
+        self.heard_at = now  # silence counts from here
+        self.fast = False  # probe at the fast interval
+        self.pending = False  # something has happened that `judge` must look at
+        self.misses = 0  # unanswered probes in a row
+        self.reason = "never heard of yet"
+        self._evidence: tuple[Evidence, ...] = ()
+        self._refused_at: list[float] = []  # the first and the latest refusal since the last answer
+        self._misses_when_refused = 0
+        self._answers_503 = 0
+        self._committed_at = now
+        self._rising = 0  # timely answers in a row while committed
+        self._rising_since = now
+        self._downs: deque[float] = deque(maxlen=settings.flaps_max)
+        self._live_misses = 0
+        self._live_missed_since = now
+        self._unknown_dialogs: deque[float] = deque(maxlen=UNKNOWN_DIALOGS)
+
+    # What happened
+
+    def answered(self, now: float, sent_at: float, timely: bool, busy: bool) -> None:
+        """A probe sent at `sent_at` was answered now, with 503 if `busy`; late ones prove life as well."""
+        self.counts[Evidence.OPTIONS_503 if busy else Evidence.OPTIONS_OK] += 1
+        self._answers_503 = self._answers_503 + 1 if busy else 0
+        if self.signs.sip in _COMMITTED:
+            self.pending = True
+            self._rise(now, sent_at, timely)
+        else:
+            self._heard(now)
+            self.pending = self.pending or self.signs.held
+            if not busy:
+                self._settle(Sip.ANSWERS, "answers", Evidence.OPTIONS_OK)
+            elif self._answers_503 >= OVERLOADED_ANSWERS:
+                self._settle(Sip.OVERLOADED, "answers 503 to OPTIONS", Evidence.OPTIONS_503)
+            elif self.signs.sip is not Sip.OVERLOADED:
+                self._settle(Sip.ANSWERS, "answers", Evidence.OPTIONS_503)
+
+    def missed(self, now: float) -> None:
+        """The time for an answer to a probe has passed."""
+        self.counts[Evidence.OPTIONS_TIMEOUT] += 1
+        self.misses += 1
+        self._rising = 0
+        self.fast = self.signs.sip not in _COMMITTED
+        self.pending = True
+
+    def refused(self, now: float) -> None:
+        """A probe came back with an ICMP port unreachable, or a TCP connection was reset."""
+        self.counts[Evidence.ICMP_REFUSED] += 1
+        self._rising = 0
+        self.signs.host_alive = True
+        if not self._refused_at:
+            self._misses_when_refused = self.misses
+            self._refused_at = [now, now]
+        else:
+            self._refused_at[1] = now
+        self.fast = self.signs.sip not in _COMMITTED
+        self.pending = True
+
+    def observe(self, evidence: Evidence, now: float) -> None:
+        """Everything that is not the outcome of a probe."""
+        self.counts[evidence] += 1
+        if evidence in _SENSES:
+            sense, sign = _SENSES[evidence]
+            if getattr(self.signs, sense) is not sign:
+                setattr(self.signs, sense, sign)
+                self._explain(evidence.replace("_", " "), evidence)
+        elif evidence is Evidence.HOST_ALIVE:
+            self.signs.host_alive = self.pending = True
+        elif evidence is Evidence.LIVE_OK:
+            self._live_misses = 0
+            if self.signs.sip not in _COMMITTED:
+                self._heard(now)
+                if self.signs.sip is not Sip.OVERLOADED:
+                    self._settle(Sip.ANSWERS, "answers a call", evidence)
+        elif evidence is Evidence.LIVE_TIMEOUT:
+            self._live_missed(now)
+        elif evidence is Evidence.DIALOG_UNKNOWN:
+            self._unknown_dialogs.append(now)
+            if (
+                len(self._unknown_dialogs) == UNKNOWN_DIALOGS
+                and now - self._unknown_dialogs[0] <= UNKNOWN_DIALOGS_S
+                and self.signs.sip not in _COMMITTED
+            ):
+                self._commit(now, Sip.RESTARTED, f"{UNKNOWN_DIALOGS} live dialogs are unknown to it", evidence)
+
+    # What it means
+
+    def judge(self, now: float, witness_at: float) -> Change | None:
+        """Come to a verdict. `witness_at`: when another backend was last heard (inf when there is no other)."""
+        self.pending = False
+        signs = self.signs
+        if signs.sip not in _COMMITTED:
+            self._weigh(now, witness_at)
+        elif signs.blind and witness_at > now - self.silence.needed / 2:
+            signs.blind = False
+            self._explain(f"{self.reason}; another backend answers", Evidence.OPTIONS_TIMEOUT)
+        elif signs.sip is not Sip.REFUSED and self._is_refused(now):
+            signs.sip = Sip.REFUSED
+            self._explain(self._refused_reason(now), Evidence.ICMP_REFUSED)
+        elif signs.sip is Sip.DEAF_TO_CALLS and now - self._committed_at >= self.settings.flap_hold_s:
+            # Without calls it cannot show that it is well again: it gets another chance.
+            self._live_misses = 0
+            self._come_back(now, f"{self.settings.flap_hold_s} s are over")
+        if signs.held and now - self._rising_since >= self.settings.flap_hold_s:
+            signs.held = False
+            self._downs.clear()
+            self._explain(f"stable for {self.settings.flap_hold_s} s", Evidence.OPTIONS_OK)
+        row = diagnose(signs)
+        if row.verdict is self.verdict and row.diagnosis is self.diagnosis:
+            return None
+        previous, self.verdict, self.diagnosis = self.verdict, row.verdict, row.diagnosis
+        if row.verdict is Verdict.DOWN and previous is not Verdict.DOWN:
+            self._downs.append(now)
+        return Change(previous, row.verdict, row.diagnosis, f"{row.why}: {self.reason}", self._evidence)
+
+    def needs_witness(self, now: float) -> bool:
+        """A decision by silence may come soon: now is the time to ask somebody else."""
+        return self.fast and now - self.heard_at >= self.silence.needed / 2 and not self._refused_at
+
+    def _weigh(self, now: float, witness_at: float) -> None:
+        silence = now - self.heard_at
+        needed = self.silence.needed
+        if self._is_refused(now):
+            self._commit(now, Sip.REFUSED, self._refused_reason(now), Evidence.ICMP_REFUSED)
+        elif self.misses >= self.settings.fall and silence >= needed:
+            reason = f"no answer for {silence * 1000:.0f} ms to {self.misses} probes"
+            if witness_at >= now - needed / 2:
+                self._commit(now, Sip.SILENT, reason, Evidence.OPTIONS_TIMEOUT)
+            elif silence >= BLIND_AFTER * needed:
+                self.signs.blind = True
+                self._commit(now, Sip.SILENT, reason, Evidence.OPTIONS_TIMEOUT)
+        elif self._refused_at:
+            self._doubt(now, "refused", Evidence.ICMP_REFUSED)
+        elif self.misses >= DOUBT_MISSES and silence >= needed / 2 and self.signs.sip is not Sip.UNHEARD:
+            reason = f"no answer for {silence * 1000:.0f} ms to {self.misses} probes"
+            self._doubt(now, reason, Evidence.OPTIONS_TIMEOUT)
+
+    def _is_refused(self, now: float) -> bool:
+        if not self._refused_at:
+            return False
+        first, latest = self._refused_at
+        return latest - first >= REFUSALS_APART_S or (
+            now - first >= REFUSED_SILENCE_S and self.misses - self._misses_when_refused >= REFUSED_MISSES
+        )
+
+    def _refused_reason(self, now: float) -> str:
+        first, latest = self._refused_at
+        if latest > first:
+            return f"refused again {(latest - first) * 1000:.0f} ms after the first refusal"
+        return f"refused, then {self.misses - self._misses_when_refused} probes without answer"
+
+    def _live_missed(self, now: float) -> None:
+        if self._live_misses == 0:
+            self._live_missed_since = now
+        self._live_misses += 1
+        if (
+            self._live_misses >= self.settings.live_fall
+            and now - self._live_missed_since >= LIVE_SPREAD_S
+            and self.signs.sip not in _COMMITTED
+        ):
+            reason = f"{self._live_misses} live requests in a row without any response"
+            self._commit(now, Sip.DEAF_TO_CALLS, reason, Evidence.LIVE_TIMEOUT)
+
+    def _heard(self, now: float) -> None:
+        if self.signs.sip not in _SAYS_NOTHING_OF_THE_NETWORK:
+            self.silence.learn(now - self.heard_at, now)
+        self.heard_at = now
+        if self.fast or self._refused_at:
+            self.misses = 0
+            self._refused_at = []
+            self.fast = False
+            self.signs.host_alive = False
+
+    def _rise(self, now: float, sent_at: float, timely: bool) -> None:
+        """Committed, and yet an answer. Only one to a probe that was sent since, and in time, counts as a return:
+        a machine that was paused answers all it finds in its buffers at once."""
+        if self.signs.blind:
+            self._come_back(now, "answers again")
+            return
+        if self.signs.sip is Sip.DEAF_TO_CALLS or sent_at <= self._committed_at or not timely:
+            return
+        self._rising += 1
+        if self._rising >= self.settings.rise:
+            self._come_back(now, f"answered {self._rising} probes in a row")
+
+    def _come_back(self, now: float, reason: str) -> None:
+        # A short outage that proved to be one of the network is learned from, so that the next is waited for.
+        self._heard(now)
+        self.fast = self.signs.blind = self.signs.host_alive = False
+        self.misses = self._rising = 0
+        self._refused_at = []
+        self._unknown_dialogs.clear()
+        self._rising_since = now
+        window = now - self.settings.flap_window_s
+        self.signs.held = len(self._downs) == self.settings.flaps_max and self._downs[0] >= window
+        busy = self._answers_503 >= OVERLOADED_ANSWERS
+        self._settle(Sip.OVERLOADED if busy else Sip.ANSWERS, reason, Evidence.OPTIONS_OK)
+
+    def _doubt(self, now: float, reason: str, evidence: Evidence) -> None:
+        self._rising_since = now  # not stable
+        self._settle(Sip.DOUBTFUL, reason, evidence)
+
+    def _commit(self, now: float, sip: Sip, reason: str, evidence: Evidence) -> None:
+        self._committed_at = now
+        self._rising = 0
+        self.fast = False
+        self._settle(sip, reason, evidence)
+
+    def _settle(self, sip: Sip, reason: str, evidence: Evidence) -> None:
+        if sip is not self.signs.sip:
+            self.signs.sip = sip
+            self._explain(reason, evidence)
+
+    def _explain(self, reason: str, evidence: Evidence) -> None:
+        self.reason = reason
+        self._evidence = (evidence,)
+        self.pending = True
