@@ -10,7 +10,6 @@ import asyncio
 from random import Random
 
 from proxy.net.timers import Timers
-from proxy.sip.message import Response
 from proxy.sip.stack import Stack
 from proxy.sip.times import Times
 from proxy.sip.transport import UdpTransport
@@ -117,20 +116,16 @@ class Agent:
         self._rtp_port += 2
         return self._rtp_port
 
-    async def call(
-        self, uri: str, number: int, *, headers: Headers = (), timeout_s: float = 32.0, late_offer: bool = False
-    ) -> Conversation:
+    async def call(self, uri: str, number: int, *, headers: Headers = (), timeout_s: float = 32.0) -> Conversation:
         """Place a call; returns when it is answered. Raises CallFailed."""
         conversation = Conversation(self, b"%d" % number)
         conversation.listen()
-        early: list[Response] = []
         try:
             session = await self.ua.invite(
                 uri,
                 conversation.describe(),
                 [(b"X-Call", conversation.number), *headers],
                 timeout_s=timeout_s,
-                on_provisional=early.append,
             )
         except BaseException:
             conversation.over()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -23,6 +24,11 @@ PACKET_BYTES = 172
 SENDS = (b"sendrecv", b"sendonly")
 
 
+@dataclass(slots=True, frozen=True)
+class SimStreamStats(StreamStats):
+    first_packet_at: float = 0.0
+
+
 class Stream:
     """What one leg receives on one media line."""
 
@@ -30,6 +36,7 @@ class Stream:
         self.remote: Address | None = None  # where its peer said it is; None: it does not send
         self.packets = 0
         self.fenced = 0
+        self.first_packet_at = 0.0
         self.last_packet_at = 0.0
         self._flowing_since: float | None = None
         self._counted = 0
@@ -42,6 +49,8 @@ class Stream:
                 if fenced:
                     self.fenced += due - self._counted
                 else:
+                    if not self.packets:
+                        self.first_packet_at = self._flowing_since + (self._counted + 1) * PTIME_S
                     self.packets += due - self._counted
                     self.last_packet_at = self._flowing_since + due * PTIME_S
                 self._counted = due
@@ -240,11 +249,12 @@ class SimMedia:
         state = self._known(session)
         self.settle()
         streams = (
-            StreamStats(
+            SimStreamStats(
                 leg=name,
                 line=line,
                 packets=stream.packets,
                 bytes=stream.packets * PACKET_BYTES,
+                first_packet_at=stream.first_packet_at,
                 last_packet_at=stream.last_packet_at,
                 source=stream.remote if stream.packets else None,
                 lost_to_fence=stream.fenced,

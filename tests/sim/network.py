@@ -130,6 +130,7 @@ class SimNetwork:
                     self.link(source_host, target_host).model = model
         if source is None and target is None:
             self.model = model
+        self._happened(f"path {source or '*'} > {target or '*'}: {model}")
 
     def cut(self, one: str, other: str, *, both: bool = True) -> None:
         """Nothing passes from `one` to `other`, nor (`both`) the other way; what is under way arrives."""

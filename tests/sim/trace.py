@@ -14,6 +14,11 @@ Address = tuple[str, int]
 _IDENTITY = re.compile(rb"^(Call-ID|i|CSeq)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE | re.MULTILINE)
 
 
+def is_probe(data: bytes) -> bool:
+    """Probes are most of what is sent and least of what is worth reading."""
+    return data.startswith(b"OPTIONS ") or (data.startswith(b"SIP/2.0 200") and b" OPTIONS\r\n" in data)
+
+
 def summary(data: bytes) -> str:
     """The first line of a SIP message, its CSeq and Call-ID; of other data the length and the first bytes."""
     first, _, rest = data.partition(b"\r\n")
@@ -25,14 +30,15 @@ def summary(data: bytes) -> str:
 
 
 class Trace:
-    def __init__(self, tail: int = 400) -> None:
+    def __init__(self, tail: int = 2000) -> None:
         self._tail: deque[tuple[float, Address | None, Address | None, str, bytes]] = deque(maxlen=tail)
         self._hash = hashlib.blake2b(digest_size=8)
         self.datagrams = 0
 
     def message(self, now: float, source: Address, target: Address, fate: str, data: bytes) -> None:
         self.datagrams += 1
-        self._tail.append((now, source, target, fate, data))
+        if not is_probe(data):
+            self._tail.append((now, source, target, fate, data))
         self._hash.update(b"%r %r %r %a\n" % (now, source, target, fate))
         self._hash.update(data)
 

@@ -61,15 +61,18 @@ def settings(
     )
 
 
-class Complaints(logging.Handler):
-    """Whatever the node logs as an error."""
+class Journal(logging.Handler):
+    """What the node logs, as part of the history; what it logs as an error is a complaint."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.texts: list[str] = []
+    def __init__(self, network: SimNetwork) -> None:
+        super().__init__(logging.INFO)
+        self._network = network
+        self.complaints: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(self.format(record))
+        self._network.trace.event(self._network.loop.time(), f"log: {record.getMessage()}")
+        if record.levelno >= logging.ERROR:
+            self.complaints.append(self.format(record))
 
 
 class World:
@@ -93,7 +96,7 @@ class World:
         self.wire = Wire(NODE, loop.time)
         self.network.on_datagram.append(self.wire)
         self.network.on_fault.append(self._note_calm)
-        self.complaints = Complaints()
+        self.journal = Journal(self.network)
         self.host = self.network.host(NODE)
         self.relay = SimMedia(self.audio, self.host, self._rng("relay"))
         self.addresses = [server_address(number) for number in range(servers)]
@@ -101,9 +104,10 @@ class World:
         self.phones = [self._phone(phone_address(number), f"phone{number}") for number in range(phones)]
         self.carrier = Server(self.network.host(CARRIER, loop), self.audio, self._rng("carrier"), "carrier")
         self.hung_up: set[bytes] = set()  # numbers of calls that a server ended, as it may
+        self.last_fault_at = 0.0
         self.node: Node
         self.direct: DirectPlane
-        self._calm: dict[str, float | None] = {}  # server -> since when it could take calls
+        self._well: dict[str, float | None] = {}  # server or phone -> since when it is there for the node
 
     def _rng(self, purpose: str) -> Random:
         """A source of chance for each part, so that a change of one does not stir all the others."""
@@ -117,7 +121,10 @@ class World:
 
     async def start(self) -> None:
         """Start the node and let it get to know its backends."""
-        logging.getLogger("proxy").addHandler(self.complaints)
+        logger = logging.getLogger("proxy")
+        logger.addHandler(self.journal)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
         await self.host.process.spawn(self._start_node())
         self._note_calm()
 
@@ -127,7 +134,10 @@ class World:
         await self.node.start()
 
     def stop(self) -> None:
-        logging.getLogger("proxy").removeHandler(self.complaints)
+        logger = logging.getLogger("proxy")
+        logger.removeHandler(self.journal)
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = True
 
     # Orders
 
@@ -164,35 +174,36 @@ class World:
         """A new process of a server, which knows nothing of the calls of the old one."""
         self.network.restart(address)
         self.servers[address] = self._server(address)
+        self._note_calm()
 
     # Books
 
-    def can_take_calls(self, address: str) -> bool:
-        """Is this server up, and reachable from the node both ways?"""
+    def is_there(self, address: str) -> bool:
+        """Is this server or phone up, and reachable from the node both ways?"""
         host = self.network.hosts[address]
         paths = (self.network.link(NODE, address), self.network.link(address, NODE))
         return (
             host.powered
             and not host.loop.halted
             and 5060 in host.udp_ports
+            and not self.host.loop.halted
             and all(not path.cut and path.model.loss <= HEAVY_LOSS for path in paths)
         )
 
     def _note_calm(self) -> None:
-        now = self.loop.time()
-        node_runs = not self.host.loop.halted
-        for address in self.addresses:
-            if not (node_runs and self.can_take_calls(address)):
-                self._calm[address] = None
-            elif self._calm.get(address) is None:
-                self._calm[address] = now
+        self.last_fault_at = self.loop.time()
+        for address in self.network.hosts:
+            if not self.is_there(address):
+                self._well[address] = None
+            elif self._well.get(address) is None:
+                self._well[address] = self.loop.time()
 
-    def calm_s(self, phone: str | None = None) -> float:
-        """For how long one and the same server could take calls, and the node and the phone were there."""
-        since = [at for at in self._calm.values() if at is not None]
-        if not since or (phone is not None and self._cut_off(phone)):
-            return 0.0
-        return self.loop.time() - min(since)
+    def well_since(self, address: str) -> float | None:
+        """Since when this host has been there without a break."""
+        return self._well.get(address)
 
-    def _cut_off(self, phone: str) -> bool:
-        return self.network.link(NODE, phone).cut or self.network.link(phone, NODE).cut
+    def calm_since(self, phone: str) -> float | None:
+        """Since when one and the same server, and this phone, have been there for the node without a break."""
+        servers = [at for address in self.addresses if (at := self._well.get(address)) is not None]
+        there = self._well.get(phone)
+        return max(min(servers), there) if servers and there is not None else None

@@ -1,0 +1,127 @@
+"""What must hold of a world whatever befalls it. Each check is one method; what fails is collected in words.
+
+`Checks.watch` looks at the phones all the time; `Checks.at_rest` looks at everything once all calls are over. A
+call that fails, ends or falls silent is held against the node only when for a while one server had been up
+and reachable all the time: with nobody there, nobody can be connected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.sip.user_agent import CallFailed
+from tests.sim.agents import Agent, Conversation, direction_of
+from tests.sim.world import World
+
+LOOK_EACH_S = 0.1
+PATIENCE_S = 10.0  # within this a call must have been carried over to a server that is there
+SENDS = (b"sendrecv", b"sendonly")
+
+
+class Checks:
+    def __init__(self, world: World, patience_s: float = PATIENCE_S) -> None:
+        self.world = world
+        self.patience_s = patience_s
+        self.violations: list[str] = []
+        self.deaf_s: dict[bytes, float] = {}  # by call: the longest time without a voice that it should hear
+        self._heard_at: dict[Conversation, float] = {}
+
+    def violation(self, text: str) -> None:
+        self.violations.append(f"t={self.world.loop.time():.6f} {text}")
+
+    # While it goes on
+
+    async def watch(self) -> None:
+        watched: dict[Conversation, None] = {}
+        while True:
+            for phone in (*self.world.phones, self.world.carrier):
+                watched.update(phone.live)
+            for conversation in list(watched):
+                if conversation.ended:
+                    del watched[conversation]
+                    self._ended(conversation)
+                else:
+                    self._listen(conversation.agent, conversation)
+            await asyncio.sleep(LOOK_EACH_S)
+
+    def _listen(self, phone: Agent, conversation: Conversation) -> None:
+        """Who talks to somebody hears him, or does so again before long."""
+        now = self.world.loop.time()
+        source = conversation.hears()
+        expected = direction_of(conversation.told) in SENDS
+        if source is not None or not expected:
+            self._heard_at[conversation] = now
+            return
+        since = self._heard_at.setdefault(conversation, now)
+        number = conversation.number
+        self.deaf_s[number] = max(self.deaf_s.get(number, 0.0), now - since)
+        calm = self.world.calm_since(phone.host.address)
+        if calm is not None and now - max(since, calm) > self.patience_s:
+            self.violation(f"call {number.decode()}: {phone.ua.name.decode()} hears nobody since t={since:.3f}")
+            self._heard_at[conversation] = now
+
+    def calm(self, phone: Agent) -> bool:
+        """Somebody has been there for this phone for long enough."""
+        since = self.world.calm_since(phone.host.address)
+        return since is not None and self.world.loop.time() - since > self.patience_s
+
+    def failed(self, phone: Agent, number: int, failure: CallFailed) -> None:
+        """A call did not come about."""
+        if self.calm(phone):
+            self.violation(f"call {number}: failed with {failure} although a server was there")
+
+    def refused(self, conversation: Conversation, what: str) -> None:
+        """A request in a call was refused to one of its ends."""
+        if self.all_well():
+            self.violation(f"call {conversation.number.decode()}: {what} although all had been well")
+
+    def all_well(self) -> bool:
+        """No fault anywhere for so long that nothing may still be on its way."""
+        return self.world.loop.time() - self.world.last_fault_at > self.patience_s
+
+    def _ended(self, conversation: Conversation) -> None:
+        """A phone's session has ended: who ended it?"""
+        session = conversation.session
+        assert session is not None and session.ended.done()
+        how = session.ended.result()
+        if how == "bye sent" or conversation.number in self.world.hung_up:
+            return
+        phone = conversation.agent
+        if self.calm(phone):
+            number, name = conversation.number.decode(), phone.ua.name.decode()
+            self.violation(f"call {number}: dropped ({how} by {name}) although a server was there")
+
+    # When all is over
+
+    def at_rest(self) -> None:
+        """Every call is over, everybody is up and connected, and the longest transaction has had its time."""
+        world, node = self.world, self.world.node
+        self.violations += world.wire.violations
+        self.violations += [f"logged: {text}" for text in world.journal.complaints]
+        left = {
+            "calls": len(node.calls.live),
+            "legs in the index": len(node.calls.index),
+            "dialogs left behind": sum(len(each) for each in node.calls.left_behind.values()),
+            "client transactions": len(node.stack.clients),
+            "server transactions": len(node.stack.servers),
+            "relay sessions": len(world.relay),
+            "direct sessions": len(world.direct),
+            "counted calls": sum(backend.calls for backend in node.backends),
+        }
+        for what, count in left.items():
+            if count:
+                self.violation(f"the node has {count} {what} left")
+        for where, count in node.stack.errors.items():
+            self.violation(f"the node refused {count} messages: {where}")
+        for agent in (*world.phones, world.carrier, *world.servers.values()):
+            self._agent_at_rest(agent)
+
+    def _agent_at_rest(self, agent: Agent) -> None:
+        where = agent.host.address
+        for tag, session in agent.ua.sessions.items():
+            self.violation(f"{where} still has a session: {session.dialog.call_id.decode()} {tag.decode()}")
+        waiting = [t for t in agent.stack.servers.values() if t.request.method != b"OPTIONS"]
+        for transaction in (*agent.stack.clients.values(), *waiting):
+            self.violation(f"{where} still has a transaction: {transaction.request!r}")
+        if agent.stack.errors:
+            self.violation(f"{where} could not read what it got: {dict(agent.stack.errors)}")
