@@ -26,7 +26,7 @@ class MediaError(Exception):
 class StreamStats:
     """One direction of one media line: what a leg has received from its peer.
 
-    `last_packet_at` is on CLOCK_MONOTONIC in seconds (0.0: never). `source` is the latched (host, port).
+    `last_packet_at` and `first_packet_at` are on CLOCK_MONOTONIC in seconds (0.0: never). `source` is the latched (host, port).
     """
 
     leg: str
@@ -36,6 +36,7 @@ class StreamStats:
     last_packet_at: float
     source: tuple[str, int] | None
     lost_to_fence: int  # packets that came for a leg that is fenced, or from a source that is not the latched one
+    first_packet_at: float = 0.0
 
 
 @dataclass(slots=True, frozen=True)

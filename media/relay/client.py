@@ -73,6 +73,9 @@ class RelayPlane:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    def sessions(self) -> list[str]:
+        return list(self._sessions)
+
     # -- the contract -------------------------------------------------------------------------------------------
 
     def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
@@ -175,6 +178,8 @@ class RelayPlane:
         error = MediaError("the media plane is closed")
         self._fail_replies(error)
         self._fail_waiting(error)
+        if not self._sessions:
+            await self._link.ended()
 
     async def relay_counters(self) -> dict[str, int]:
         """Of the relay process: lines, spares, orphans, protocol_errors, packet_errors, …"""
@@ -403,8 +408,8 @@ def _host_of(lines: Lines) -> int:
 
 def _streams(places: dict[int, tuple[str, int]], rows: list[list[Any]]) -> tuple[StreamStats, ...]:
     result = []
-    for line, packets, octets, last, host, port, lost in rows:
+    for line, packets, octets, last, host, port, lost, first in rows:
         leg, number = places[line]
         source = None if host is None else (host, port)
-        result.append(StreamStats(leg, number, packets, octets, last, source, lost))
+        result.append(StreamStats(leg, number, packets, octets, last, source, lost, first))
     return tuple(result)

@@ -130,7 +130,7 @@ class Control:
             if line is not None:
                 rtp = line.rtp
                 host, port = rtp.source or (None, 0)
-                rows.append([number, rtp.packets, rtp.octets, rtp.last, host, port, rtp.lost])
+                rows.append([number, rtp.packets, rtp.octets, rtp.last, host, port, rtp.lost, rtp.first])
         self.send(["stats", token, rows])
 
     def _counters(self, token: int) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from media.api import MediaError
 from media.relay.latch import LatchPolicy
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _CONNECT_INTERVAL_S = 0.01
 _RETRY_S = 0.2
+_END_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,12 @@ class RelayLink(asyncio.Protocol):
             self._flush()
             self._transport.close()
 
+    async def ended(self) -> None:
+        """Wait for the end of a relay that we have started and that nobody uses any more."""
+        until = self._loop.time() + _END_S
+        while self._process is not None and self._process.poll() is None and self._loop.time() < until:
+            await asyncio.sleep(_CONNECT_INTERVAL_S)
+
     # -- within -----------------------------------------------------------------------------------------------
 
     def _start(self, options: RelayOptions) -> None:
@@ -159,8 +167,7 @@ class RelayLink(asyncio.Protocol):
         self._batch.clear()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

@@ -20,7 +20,7 @@ From the relay:
     hello version instance [[family, address]…] in_use
     spares host asked [line…]                   fewer than asked: the range is exhausted
     failed line reason                          an `open` or `remote` that could not be done
-    stats token [[line, packets, octets, last, host, port, lost]…]
+    stats token [[line, packets, octets, last, host, port, lost, first]…]
     counters token {name: count}
     sync token
 

@@ -46,6 +46,7 @@ class Buffer:
 class Stream:
     __slots__ = (
         "candidate",
+        "first",
         "known",
         "last",
         "line",
@@ -70,6 +71,7 @@ class Stream:
         self.candidate: tuple[Address, int] | None = None  # on probation, packets so far
         self.packets = 0
         self.octets = 0
+        self.first = 0.0
         self.last = 0.0
         self.lost = 0
 
@@ -134,6 +136,8 @@ class Stream:
         if self._fenced():
             self.lost += 1
             return
+        if not self.packets:
+            self.first = now
         self.packets += 1
         self.octets += length
         self.last = now

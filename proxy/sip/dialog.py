@@ -22,7 +22,8 @@ class Dialog:
     """`local` and `remote` are From/To values without tags; `target` is the peer's Contact URI."""
 
     __slots__ = (
-        "call_id", "local", "local_cseq", "local_tag", "remote", "remote_cseq", "remote_tag", "routes", "state", "target",
+        "call_id", "local", "local_cseq", "local_tag", "remote", "remote_cseq", "remote_tag", "routes",
+        "state", "target",
     )  # fmt: skip
 
     def __init__(self, call_id: bytes, local: bytes, local_tag: bytes, remote: bytes, remote_tag: bytes) -> None:

@@ -19,7 +19,7 @@ Receive = Callable[[bytes, Flow], None]
 FLOWS_REMEMBERED = 4096
 CONNECT_TIMEOUT_S = 5.0
 BACKLOG_BYTES_MAX = 1 << 20
-FIRST_MESSAGE_WITHIN_S = 10.0  # a connection that says nothing, or half of something, is closed
+WHOLE_MESSAGE_WITHIN_S = 10.0  # a connection that says nothing, or half of something, is closed
 
 
 class UdpFlow:
@@ -100,20 +100,25 @@ class TcpFlow:
         self.waiting.clear()
 
     def _data(self, chunk: bytes) -> None:
+        fault: FramingError | None = None
         try:
             messages = self.framer.feed(chunk)
         except FramingError as error:
-            self.owner.framing_errors += 1
-            self.owner.last_framing_error = f"{self.remote[0]}:{self.remote[1]}: {error}"
-            self.close()
-            return
+            messages, fault = error.messages, error
         if self.framer.pong_due and self.stream:
             self.stream.write(b"\r\n")
+        for data in messages:
+            self.owner.receive(data, self)
+        if fault:
+            self.owner.framing_errors += 1
+            self.owner.last_framing_error = f"{self.remote[0]}:{self.remote[1]}: {fault}"
+            self.close()
+            return
         if messages and self.patience:
             self.patience.cancel()
             self.patience = None
-        for data in messages:
-            self.owner.receive(data, self)
+        if self.framer.half_open and self.patience is None and self.open:
+            self.patience = self.owner.be_patient(self)
 
     def _closed(self, _: OSError | None) -> None:
         if self.open:
@@ -167,8 +172,11 @@ class TcpTransport:
             self.refused += 1
             flow.close()
             return
-        flow.patience = self._timers.start(FIRST_MESSAGE_WITHIN_S, self._impatient, flow)
+        flow.patience = self.be_patient(flow)
         self.flows[stream.remote] = flow
+
+    def be_patient(self, flow: TcpFlow) -> Timer:
+        return self._timers.start(WHOLE_MESSAGE_WITHIN_S, self._impatient, flow)
 
     def _impatient(self, flow: TcpFlow) -> None:
         self.refused += 1

@@ -1,0 +1,84 @@
+"""The local control socket: one JSON object a line in, one a line out. The command line speaks it.
+
+`{"command": "status"}` -> `{"ok": true, "result": …}` or `{"ok": false, "error": "…"}`. The socket is for its owner
+alone (mode 0600). Orders go to the rooms that carry them out; nothing is decided here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+LINE_BYTES_MAX = 1 << 20
+ANSWER_BYTES_MAX = 256 << 20
+
+Handler = Callable[[dict[str, Any]], Any]
+
+
+class ControlError(Exception):
+    """The node refused a command, or there is no node to ask; the text says which."""
+
+
+class ControlServer:
+    def __init__(self, path: Path, handlers: dict[str, Handler]) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Raises OSError."""
+        self._path.unlink(missing_ok=True)
+        mask = os.umask(0o177)
+        try:
+            self._server = await asyncio.start_unix_server(self._serve, str(self._path), limit=LINE_BYTES_MAX)
+        finally:
+            os.umask(mask)
+
+    async def close(self) -> None:
+        if self._server:
+            self._server.close()
+            self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(self._answer(line)).encode() + b"\n")
+                await writer.drain()
+        except (ValueError, ConnectionError):  # a line without end, or a peer that left
+            pass
+        finally:
+            writer.close()
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            command = json.loads(line)
+            handler = self._handlers[command["command"]]
+        except (ValueError, KeyError, TypeError):
+            return {"ok": False, "error": f"not a command; known are {', '.join(sorted(self._handlers))}"}
+        try:
+            return {"ok": True, "result": handler(command)}
+        except ControlError as error:
+            return {"ok": False, "error": str(error)}
+
+
+async def ask(path: Path, command: str, **arguments: Any) -> Any:
+    """Put one command to the node behind `path`. Raises ControlError."""
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=ANSWER_BYTES_MAX)
+    except OSError as error:
+        raise ControlError(f"no node answers at {path}: {error.strerror}") from None
+    try:
+        writer.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
+        line = await reader.readline()
+    finally:
+        writer.close()
+    if not line:
+        raise ControlError(f"the node at {path} closed the connection")
+    answer = json.loads(line)
+    if not answer["ok"]:
+        raise ControlError(answer["error"])
+    return answer["result"]

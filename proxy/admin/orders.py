@@ -1,0 +1,97 @@
+"""What can be asked of a node, and ordered: the models behind the control socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from proxy.admin.control import ControlError, Handler
+from proxy.backends import Backend
+from proxy.calls import Call
+
+if TYPE_CHECKING:
+    from proxy.node import Node
+
+
+def handlers(node: Node) -> dict[str, Handler]:
+    return {
+        "status": lambda command: status(node, reset_stall=bool(command.get("reset_stall"))),
+        "calls": lambda command: [call_row(node, call) for call in list(node.calls.live.values())],
+        "backends": lambda command: [backend_row(node, backend) for backend in node.backends],
+        "failovers": lambda command: [report.as_dict() for report in node.failovers.reports],
+        "drain": lambda command: _drain(node, command),
+        "ready": lambda command: _ready(node, command),
+        "failover": lambda command: node.failovers.failover(_backend(node, command)).as_dict(),
+    }
+
+
+def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
+    stall = node.stall.worst_ms
+    if reset_stall:
+        node.stall.worst_ms = 0.0
+    stack = node.stack
+    return {
+        "node": node.settings.node.name,
+        "uptime_s": round(node.loop.time() - node.started_at, 1),
+        "calls": len(node.calls.live),
+        "loop_stall_ms_max": round(stall, 2),
+        "transactions": {"client": len(stack.clients), "server": len(stack.servers)},
+        "retransmissions": {"sent": stack.retransmissions, "received": stack.retransmissions_seen},
+        "errors": dict(stack.errors),
+        "counts": dict(node.calls.counts),
+        "refusals": {str(refusal): count for refusal, count in node.failovers.refusals.items()},
+        "moving": sorted(backend.name for backend in node.failovers.moving),
+        "backends": [backend_row(node, backend) for backend in node.backends],
+    }
+
+
+def backend_row(node: Node, backend: Backend) -> dict[str, Any]:
+    return {
+        "name": backend.name,
+        "pool": backend.pool,
+        "address": f"{backend.address[0]}:{backend.address[1]}",
+        "role": str(backend.role),
+        "admin": str(backend.admin),
+        "calls": backend.calls,
+        "fenced": backend.fenced,
+        **node.health.explain(backend),
+    }
+
+
+def call_row(node: Node, call: Call) -> dict[str, Any]:
+    now = node.loop.time()
+    return {
+        "id": call.id,
+        "state": call.state,
+        "on_hold": call.on_hold,
+        "from": call.from_value.decode(errors="replace"),
+        "to": call.to_value.decode(errors="replace"),
+        "age_s": round(now - call.created_at, 1),
+        "anchored": call.media.anchors,
+        "legs": [
+            {
+                "name": leg.name,
+                "peer": f"{leg.flow.remote[0]}:{leg.flow.remote[1]}",
+                "transport": leg.flow.transport.decode(),
+                "backend": leg.backend.name if leg.backend else None,
+            }
+            for leg in call.legs()
+        ],
+    }
+
+
+def _backend(node: Node, command: dict[str, Any]) -> Backend:
+    name = command.get("backend")
+    backend = node.backends.get(name) if isinstance(name, str) else None
+    if backend is None:
+        known = ", ".join(sorted(each.name for each in node.backends))
+        raise ControlError(f"no backend {name!r}; known are {known}")
+    return backend
+
+
+def _drain(node: Node, command: dict[str, Any]) -> Any:
+    report = node.failovers.drain(_backend(node, command), move=bool(command.get("move")))
+    return report.as_dict() if report else None
+
+
+def _ready(node: Node, command: dict[str, Any]) -> None:
+    node.failovers.ready(_backend(node, command))

@@ -1,0 +1,129 @@
+"""A call: an A-leg, a B-leg, and a media session between them.
+
+It holds the state that outlives one exchange. What happens on it is written elsewhere, one subject per file:
+`setup` (the INVITE), `midcall` (everything in the dialogs), `proxy.failover.recovery` (a leg replaced). Events of one
+call are taken one after the other: while media is being asked, or a leg is being replaced, they wait in `inbox`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from media.api import MediaPlane
+from proxy.calls.leg import Leg
+from proxy.calls.snapshot import snapshot
+from proxy.sip.message import Field
+
+if TYPE_CHECKING:
+    from proxy.backends import Backend
+    from proxy.calls.calls import Calls
+    from proxy.calls.midcall import Reinvite
+    from proxy.calls.setup import Setup
+
+RINGING, TALKING, ENDED = "ringing", "talking", "ended"
+
+Event = Callable[[], None]
+
+
+class Call:
+    """`uri`, `from_value`, `to_value` and `fields` are what the INVITE asked for: a recovery asks a backup the same."""
+
+    __slots__ = (
+        "a", "answered_at", "b", "calls", "created_at", "fields", "from_value", "held_events", "id", "legs_made",
+        "media", "on_ended", "reinvite", "setup", "state", "to_value", "uri",
+    )  # fmt: skip
+
+    def __init__(self, calls: Calls, call_id: str, media: MediaPlane, created_at: float) -> None:
+        self.calls = calls
+        self.id = call_id
+        self.media = media
+        self.state = RINGING
+        self.created_at = created_at
+        self.answered_at = 0.0
+        self.a: Leg = None  # type: ignore[assignment]  # set by Calls before anybody sees the call
+        self.b: Leg | None = None
+        self.uri = b""
+        self.from_value = b""
+        self.to_value = b""
+        self.fields: tuple[Field, ...] = ()
+        self.setup: Setup | None = None
+        self.reinvite: Reinvite | None = None
+        self.legs_made = 0
+        self.held_events: list[Event] | None = None  # not None: events wait
+        self.on_ended: Callable[[], None] | None = None  # a recovery under way wants to know
+
+    def __repr__(self) -> str:
+        return f"<Call {self.id} {self.state} {self.a} {self.b}>"
+
+    def other(self, leg: Leg) -> Leg:
+        other = self.b if leg is self.a else self.a
+        assert other
+        return other
+
+    def legs(self) -> tuple[Leg, ...]:
+        return (self.a, self.b) if self.b else (self.a,)
+
+    def leg_on(self, backend: Backend) -> Leg | None:
+        for leg in self.legs():
+            if leg.backend is backend:
+                return leg
+        return None
+
+    def next_leg_name(self) -> str:
+        self.legs_made += 1
+        return f"b{self.legs_made}"
+
+    @property
+    def on_hold(self) -> bool:
+        """Either side has put the other on hold (RFC 3264 §8.4): its last description does not want to receive."""
+        return any(
+            b"a=sendonly" in sdp or b"a=inactive" in sdp for leg in self.legs() for sdp in (leg.remote_sdp,) if sdp
+        )
+
+    # -- events, one after the other
+
+    def then(
+        self, future: asyncio.Future[bytes], proceed: Callable[[bytes], None], fail: Callable[[str], None]
+    ) -> None:
+        """Go on with what media says: at once when it is there, else later, and then nothing overtakes it."""
+        if future.done():
+            self._media_done(future, proceed, fail)
+            return
+        self.hold_events()
+
+        def done(finished: asyncio.Future[bytes]) -> None:
+            if self.state != ENDED:
+                self._media_done(finished, proceed, fail)
+            self.release_events()
+
+        future.add_done_callback(done)
+
+    @staticmethod
+    def _media_done(
+        future: asyncio.Future[bytes], proceed: Callable[[bytes], None], fail: Callable[[str], None]
+    ) -> None:
+        error = future.exception()
+        if error is not None:
+            fail(str(error))
+        else:
+            proceed(future.result())
+
+    def hold_events(self) -> None:
+        if self.held_events is None:
+            self.held_events = []
+
+    def release_events(self) -> None:
+        while self.held_events:
+            waiting, self.held_events = self.held_events, None
+            for index, event in enumerate(waiting):
+                event()
+                if self.held_events is not None:  # one of them had to wait again: the rest stays behind it
+                    self.held_events += waiting[index + 1 :]
+                    return
+        self.held_events = None
+
+    def snapshot(self) -> dict[str, Any]:
+        """See `proxy.calls.snapshot`."""
+        return snapshot(self)

@@ -1,0 +1,338 @@
+"""All calls of this node, and the core above the SIP stack: finds the leg that a message belongs to, routes new
+INVITEs, and ends calls so that nothing of them stays.
+
+It never decides that a backend is dead and never moves a call: `on_leg_lost` tells whoever does.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from media.api import MediaPlane
+from proxy.backends import Backend, Backends, Pool, Router
+from proxy.calls import midcall, session_timer
+from proxy.calls.call import ENDED, TALKING, Call
+from proxy.calls.headers import crossing
+from proxy.calls.invite import forwarded, invite
+from proxy.calls.leg import Leg
+from proxy.calls.setup import Setup
+from proxy.config import Settings
+from proxy.net.api import Address
+from proxy.sip.client_transaction import InviteClientTransaction, OnResponse
+from proxy.sip.dialog import Dialog, without_tag
+from proxy.sip.flow import Flow
+from proxy.sip.message import Field, Request, Response
+from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
+from proxy.sip.stack import Stack
+from proxy.sip.uri import UriError, parse_uri, user_of
+
+log = logging.getLogger(__name__)
+
+ALLOW = (
+    b"allow",
+    b"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, PRACK, INFO, REFER, NOTIFY, MESSAGE, SUBSCRIBE",
+)
+ACCEPT = (b"accept", b"Accept: application/sdp")
+LEFT_BEHIND_MAX = 20_000
+
+
+class Calls:
+    def __init__(
+        self,
+        settings: Settings,
+        stack: Stack,
+        backends: Backends,
+        relay: MediaPlane,
+        direct: MediaPlane,
+        rng: random.Random,
+    ) -> None:
+        self.settings = settings
+        self.stack = stack
+        self.backends = backends
+        self.router = Router(settings.routes, backends)
+        self.relay = relay
+        self.direct = direct
+        self.rng = rng
+        self.now = stack.timers.now
+        self.live: dict[str, Call] = {}
+        self.index: dict[bytes, Leg] = {}  # by our tag
+        self.counts: Counter[str] = Counter()
+        self.left_behind: dict[str, list[tuple[Dialog, Flow]]] = {}  # by backend: dialogs that it may still hold
+        self.on_leg_lost: Callable[[Call, Leg, str], bool] = lambda call, leg, why: False
+        self.on_live_result: Callable[[Backend, bool], None] = lambda backend, ok: None
+        stack.core = self
+
+    # -- the stack's core
+
+    def on_request(self, request: Request, transaction: ServerTransaction) -> None:
+        tag = request.to_tag
+        if tag:
+            self._in_dialog(tag, request, transaction)
+        elif isinstance(transaction, InviteServerTransaction):
+            self._invited(request, transaction)
+        elif request.method == b"OPTIONS":
+            transaction.reply(200, extra=(ALLOW, ACCEPT))
+        else:
+            transaction.reply(405, extra=(ALLOW,))
+
+    def _in_dialog(self, tag: bytes, request: Request, transaction: ServerTransaction) -> None:
+        leg = self.index.get(tag)
+        call = leg.call if leg else None
+        if leg is None or call is None or (leg.dialog and leg.dialog.call_id != request.call_id):
+            transaction.reply(481)
+        elif leg.backend is not None and leg.backend.fenced:
+            self.counts["fenced_requests"] += 1
+            transaction.reply(481)  # its calls are being carried over: a late BYE of the dead must not end one
+        elif call.held_events is None or (request.method == b"BYE" and leg.dialog):
+            midcall.receive(self, leg, request, transaction)
+        else:
+            if request.method == b"INVITE":
+                transaction.reply(100)
+            call.held_events.append(lambda: self._in_dialog(tag, request, transaction))
+
+    def on_ack(self, request: Request) -> None:
+        leg = self.index.get(request.to_tag)
+        if leg is None or leg.invited is None or leg.stale_ack(request):
+            self.counts["stray_acks"] += 1
+            return
+        leg.invited.acknowledged()
+        on_ack, leg.on_ack = leg.on_ack, None
+        if on_ack:
+            on_ack(request)
+
+    def on_stray(self, message: Response) -> None:
+        self.counts["stray_responses"] += 1
+
+    # -- new calls
+
+    def _invited(self, request: Request, transaction: InviteServerTransaction) -> None:
+        source = request.flow.remote if request.flow else ("", 0)
+        origin = self.backends.from_source(source)
+        if origin is not None and origin.fenced:
+            transaction.reply(503)
+            return
+        hops = forwarded(request)
+        if hops is None:
+            transaction.reply(483)
+            return
+        pool = self._route(source, request)
+        if pool is None:
+            self.counts["no_route"] += 1
+            transaction.reply(404)
+            return
+        backend = pool.select(self.now(), self.rng)
+        if backend is None:
+            self.counts["no_backend"] += 1
+            transaction.reply(503, extra=((b"retry-after", b"Retry-After: 1"),))
+            return
+        transaction.reply(100)
+        call = self.new_call(f"{self.rng.getrandbits(64):016x}", anchored=pool.media_mode == "relay")
+        call.uri = request.uri
+        call.from_value = without_tag(request.from_)
+        call.to_value = request.to
+        call.fields = (hops, *crossing(request))
+        caller = origin if origin is not None and self.backends.pool_of(origin).settings.recover else None
+        call.a = self.make_leg(call, "a", self.stack.new_tag(), transaction.flow, caller)
+        call.a.invited = transaction
+        self.register(call)
+        call.setup = Setup(self, call, request, transaction)
+        call.setup.place(backend)
+
+    def _route(self, source: Address, request: Request) -> Pool | None:
+        def header(name: str) -> str | None:
+            value = request.get(name.lower().encode())
+            return value.decode(errors="replace") if value is not None else None
+
+        return self.router.route(source, user_of(request.uri).decode(errors="replace"), header)
+
+    def new_call(self, call_id: str, *, anchored: bool) -> Call:
+        return Call(self, call_id, self.relay if anchored else self.direct, self.now())
+
+    def register(self, call: Call) -> None:
+        self.live[call.id] = call
+        for leg in call.legs():
+            self.index[leg.tag] = leg
+
+    def make_leg(self, call: Call, name: str, tag: bytes, flow: Flow, backend: Backend | None) -> Leg:
+        if backend is not None:
+            backend.calls += 1
+        return Leg(call, name, tag, flow, backend)
+
+    def new_leg(self, call: Call, backend: Backend) -> Leg:
+        """A leg towards a backend, without a dialog yet."""
+        flow = self.stack.flow(backend.transport, backend.address)
+        leg = self.make_leg(call, call.next_leg_name(), self.stack.new_tag(), flow, backend)
+        self.index[leg.tag] = leg
+        return leg
+
+    def place_invite(
+        self,
+        call: Call,
+        leg: Leg,
+        body: bytes,
+        extra: Iterable[Field],
+        on_response: OnResponse,
+        user: bytes | None = None,
+    ) -> InviteClientTransaction:
+        request = invite(call, leg, body, [*extra, *session_timer.proposal(self.settings.sip)], user)
+        transaction = self.stack.request(request, leg.flow, on_response)
+        assert isinstance(transaction, InviteClientTransaction)
+        leg.inviting = transaction
+        return transaction
+
+    def follow(self, setup: Setup, leg: Leg, message: Response) -> bool:
+        """Follow a redirect (RFC 3261 §8.1.3.4): only to a backend of the same pool, by its address."""
+        assert leg.backend
+        pool = self.backends.pool_of(leg.backend)
+        for contact in message.list(b"contact"):
+            try:
+                uri = parse_uri(contact.partition(b"<")[2].partition(b">")[0] or contact)
+            except UriError:
+                continue
+            for backend in pool.members:
+                if backend.address == (uri.host, uri.port or 5060) and backend not in setup.tried:
+                    setup.call.uri = bytes(uri)
+                    self.drop_leg(leg)
+                    setup.place(backend)
+                    return True
+        return False
+
+    # -- answers
+
+    def answered(self, call: Call) -> None:
+        self.counts["answered"] += 1
+        if call.b and call.b.backend:
+            self.on_live_result(call.b.backend, True)
+        log.info("call=%s backend=%s answered", call.id, call.b.backend.name if call.b and call.b.backend else "-")
+
+    def await_late_answer(self, call: Call, source: Leg, target: Leg, message: Response) -> None:
+        """`target` made its offer in a 2xx: its ACK waits for the answer in the ACK of `source` (RFC 3264 §4)."""
+
+        def acked(ack: Request) -> None:
+            if not ack.sdp:
+                target.acknowledge(self.stack, message)
+                self.end(call, f"no answer in the ACK of the {source.name} side")
+                return
+            source.remote_sdp = ack.sdp
+            call.then(
+                call.media.answer(call.id, source.name, target.name, ack.sdp),
+                send,
+                lambda problem: self.end(call, f"media: {problem}"),
+            )
+
+        def send(sdp: bytes) -> None:
+            target.local_sdp = sdp
+            target.acknowledge(self.stack, message, sdp, [(b"content-type", b"Content-Type: application/sdp")])
+
+        source.on_ack = acked
+
+    def refuse_answer(self, leg: Leg, placed: InviteClientTransaction, message: Response) -> None:
+        """A 2xx that came too late, or of another fork: ACK and BYE (RFC 3261 §13.2.2.4)."""
+        dialog = Dialog.uac(placed.request, message)
+        dialog.confirm(message)
+        way = self.stack.way(dialog, leg.flow)
+        ack = dialog.request(b"ACK", [], cseq=message.cseq)
+        placed.acknowledge(self.stack.ack(ack, way), way, message.to_tag)
+        self.stack.request(dialog.request(b"BYE", []), way, lambda _: None)
+
+    def note_unavailable(self, leg: Leg, message: Response) -> None:
+        """A backend refused with 503, or did not answer at all."""
+        backend = leg.backend
+        if backend is None:
+            return
+        if message.flow is None:
+            self.on_live_result(backend, False)
+        else:
+            value = (message.get(b"retry-after") or b"").split(b";")[0].split(b"(")[0].strip()
+            if value.isdigit():  # RFC 3261 §20.33
+                backend.retry_after_until = self.now() + min(int(value), 3600)
+
+    def dialog_gone(self, call: Call, leg: Leg, message: Response) -> None:
+        """A peer does not know its dialog any more: a backend may have restarted between two probes."""
+        if call.state == ENDED or leg.call is not call:
+            return
+        why = f"{message.status} from the {leg.name} side"
+        if leg.backend and message.flow is None:
+            self.on_live_result(leg.backend, False)
+        if leg.backend and leg.dialog and self.on_leg_lost(call, leg, why):
+            return
+        self.end(call, why, skip=leg if message.flow is not None else None)
+
+    # -- session timers
+
+    def session_fields(self, leg: Leg, request: Request | None) -> list[Field]:
+        return []
+
+    def refreshed(self, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+        transaction.reply(200, extra=tuple(self.session_fields(leg, request)))
+
+    # -- the end
+
+    def drop_leg(self, leg: Leg) -> None:
+        """Take a leg out of the tables; its dialog is the caller's business."""
+        call = leg.call
+        self.index.pop(leg.tag, None)
+        if leg.backend is not None and call is not None:
+            leg.backend.calls -= 1
+        if call is not None:
+            call.media.delete(call.id, leg.name)
+        leg.unlink()
+
+    def leave_behind(self, leg: Leg) -> None:
+        """The backend of this leg is dead, as far as we know: remember its dialog, to end it if it comes back."""
+        if leg.backend and leg.dialog:
+            dialogs = self.left_behind.setdefault(leg.backend.name, [])
+            if len(dialogs) < LEFT_BEHIND_MAX:
+                dialogs.append((leg.dialog, leg.flow))
+
+    def end(
+        self, call: Call, why: str, *, fields: list[Field] | None = None, skip: Leg | None = None, failed: bool = False
+    ) -> None:
+        """End a call: BYE on every leg that stands (but `skip`), refuse or cancel what is still being set up."""
+        if call.state == ENDED:
+            return
+        talked = call.state == TALKING
+        call.state = ENDED
+        self.counts["failed" if failed or not talked else "ended"] += 1
+        log.info("call=%s ended: %s", call.id, why)
+        if call.setup is not None and not call.setup.finished:
+            call.setup.finished = True
+            call.setup.transaction.reply(480, call.a.tag)
+        if call.reinvite is not None:
+            call.reinvite.abandon(487)
+        for leg in call.legs():
+            if leg is not skip and leg.dialog is not None:
+                if leg.backend is not None and leg.backend.fenced:
+                    self.leave_behind(leg)
+                else:
+                    leg.bye(self.stack, fields or [])
+            elif leg.inviting is not None and leg.dialog is None:
+                leg.inviting.cancel()
+        if call.setup is not None:
+            for fork in call.setup.forks:
+                self.index.pop(fork.a.local_tag, None)
+        for leg in call.legs():
+            self.index.pop(leg.tag, None)
+            if leg.backend is not None:
+                leg.backend.calls -= 1
+            leg.unlink()
+        call.media.delete(call.id)
+        self.live.pop(call.id, None)
+        call.setup = call.reinvite = None
+        waiting, call.held_events = call.held_events, None
+        for event in waiting or ():
+            event()  # what waited finds its dialog gone and is answered 481
+        on_ended, call.on_ended = call.on_ended, None
+        if on_ended:
+            on_ended()
+
+    def invite_cseq(self, leg: Leg) -> int:
+        """CSeq of the INVITE that the peer of `leg` is answering."""
+        return leg.inviting.request.cseq if leg.inviting else 1
+
+    def media_refused(self, call: Call, problem: str) -> None:
+        self.counts["media_refused"] += 1
+        log.warning("call=%s media refused: %s", call.id, problem)

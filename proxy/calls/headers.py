@@ -1,0 +1,40 @@
+"""Header policy: what crosses from one leg to the other, and what is ours on each (RFC 7092, a B2BUA).
+
+Everything crosses that does not belong to the hop, the dialog or the message itself: identity (P-Asserted-Identity,
+Diversion, Privacy), call data (User-to-User, X-*, Subject), abilities (Allow, Supported, Require), credentials and
+challenges (digest passes through), Reason, and whatever nobody here knows. `X-Aqueduct-*` never crosses: only we say
+to a backend what a session was.
+"""
+
+from __future__ import annotations
+
+from proxy.sip.flow import Flow, host_port
+from proxy.sip.message import Field, Message
+
+OWN_PREFIX = b"x-aqueduct-"
+OURS = frozenset(
+    b"via from to call-id cseq contact max-forwards route record-route content-length "
+    b"session-expires min-se rack".split()
+)
+SDP = (b"content-type", b"Content-Type: application/sdp")
+TIMER = (b"supported", b"Supported: timer")
+
+
+def crossing(message: Message) -> list[Field]:
+    """The header fields of `message` that go on to the other leg, in their order."""
+    return [
+        entry
+        for entry in message.fields
+        if entry[0] not in OURS and not (entry[0][:2] == b"x-" and entry[0].startswith(OWN_PREFIX))
+    ]
+
+
+def contact(flow: Flow) -> Field:
+    """Our Contact on a leg: where its peer sends requests in the dialog."""
+    transport = b"" if flow.transport == b"UDP" else b";transport=" + flow.transport.lower()
+    return (b"contact", b"Contact: <sip:%b%b>" % (host_port(flow.local), transport))
+
+
+def own(name: str, value: object) -> Field:
+    """An `X-Aqueduct-…` field for a backend."""
+    return (f"x-aqueduct-{name.lower()}".encode(), f"X-Aqueduct-{name}: {value}".encode())

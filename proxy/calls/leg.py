@@ -1,0 +1,118 @@
+"""One leg of a call: a dialog with one peer, the INVITE in flight on it in each direction, and the session
+descriptions that were last exchanged on it.
+
+A leg knows SIP mechanics and nothing of the other leg; what crosses between them is in `setup` and `midcall`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from proxy.backends import Backend
+from proxy.calls.headers import contact
+from proxy.sip.client_transaction import ClientTransaction, InviteClientTransaction, OnResponse
+from proxy.sip.dialog import Dialog
+from proxy.sip.flow import Flow
+from proxy.sip.message import Field, Request, Response
+from proxy.sip.server_transaction import InviteServerTransaction
+from proxy.sip.stack import Stack
+
+if TYPE_CHECKING:
+    from proxy.calls.call import Call
+    from proxy.calls.session_timer import LegTimer
+
+
+class Leg:
+    """`name` is the media leg's name too. `backend` is None for a caller; `tag` is our tag, known before the dialog.
+
+    `inviting` and `invited`: the INVITE transaction that we, or the peer, have open. `local_sdp` and `remote_sdp`:
+    the last description that we sent to, or had from, the peer.
+    """
+
+    __slots__ = (
+        "backend", "call", "dialog", "flow", "invited", "inviting", "local_sdp", "name", "on_ack",
+        "remote_sdp", "tag", "timer",
+    )  # fmt: skip
+
+    def __init__(self, call: Call, name: str, tag: bytes, flow: Flow, backend: Backend | None) -> None:
+        self.call: Call | None = call
+        self.name = name
+        self.tag = tag
+        self.flow = flow
+        self.backend = backend
+        self.dialog: Dialog | None = None
+        self.inviting: InviteClientTransaction | None = None
+        self.invited: InviteServerTransaction | None = None
+        self.on_ack: Callable[[Request], None] | None = None  # the ACK brings the answer to a late offer
+        self.local_sdp = b""
+        self.remote_sdp = b""
+        self.timer: LegTimer | None = None
+
+    def __repr__(self) -> str:
+        peer = self.backend.name if self.backend else f"{self.flow.remote[0]}:{self.flow.remote[1]}"
+        return f"<Leg {self.name} {peer}>"
+
+    def request(
+        self,
+        stack: Stack,
+        method: bytes,
+        fields: list[Field],
+        body: bytes,
+        on_response: OnResponse,
+        dialog: Dialog | None = None,
+    ) -> ClientTransaction:
+        """Send a request in the dialog (or in the early `dialog` given)."""
+        dialog = dialog or self.dialog
+        assert dialog
+        way = stack.way(dialog, self.flow)
+        return stack.request(dialog.request(method, [contact(way), *fields], body), way, on_response)
+
+    def invite(self, stack: Stack, fields: list[Field], sdp: bytes, on_response: OnResponse) -> None:
+        """Send a re-INVITE."""
+        transaction = self.request(stack, b"INVITE", fields, sdp, on_response)
+        assert isinstance(transaction, InviteClientTransaction)
+        self.inviting = transaction
+
+    def acknowledge(self, stack: Stack, message: Response, sdp: bytes = b"", fields: list[Field] | None = None) -> None:
+        """ACK the 2xx of our INVITE, now and whenever it comes again."""
+        transaction, dialog = self.inviting, self.dialog
+        if transaction is None or dialog is None:
+            return
+        self.inviting = None
+        way = stack.way(dialog, self.flow)
+        ack = dialog.request(b"ACK", fields or [], sdp, cseq=message.cseq)
+        transaction.acknowledge(stack.ack(ack, way), way, message.to_tag)
+
+    def bye(self, stack: Stack, fields: list[Field], dialog: Dialog | None = None) -> None:
+        """End the dialog; nobody waits for the answer."""
+        if dialog or self.dialog:
+            self.request(stack, b"BYE", fields, b"", _ignore, dialog)
+
+    def offers_pending(self) -> int:
+        """0, or the status that an INVITE of the peer is refused with now (RFC 3261 §14.2)."""
+        if self.inviting is not None:
+            return 491
+        if self.invited is not None and not self.invited.answered:
+            return 500
+        return 0
+
+    def stale_ack(self, request: Request) -> bool:
+        """An ACK that does not belong to the INVITE that we answered."""
+        return self.invited is None or request.cseq != self.invited.request.cseq
+
+    def unlink(self) -> None:
+        """Cut every reference that could form a cycle: the collector does not run (see `proxy.node`)."""
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
+        if self.invited is not None:
+            self.invited.on_cancel = self.invited.on_no_ack = None
+            self.invited = None
+        self.inviting = None
+        self.on_ack = None
+        self.call = None
+
+
+def _ignore(_: Response) -> None:
+    return None

@@ -1,0 +1,287 @@
+"""What crosses between the legs once dialogs stand: re-INVITE, UPDATE, PRACK, INFO, REFER, NOTIFY, MESSAGE, OPTIONS,
+methods that nobody here knows, and BYE (RFC 3261 §14, 3311, 3262, 3515, 6086).
+
+Each request goes on in the other leg's dialog and its answer comes back; session descriptions pass through media on
+the way. Glare is decided per leg (§14.1, §14.2): an INVITE that meets ours gets 491, a second one of the same peer 500.
+A 481 or a missing answer to a request in the dialog means that the other dialog is gone (§12.2.1.2).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.calls.call import ENDED, Call
+from proxy.calls.headers import contact, crossing
+from proxy.calls.leg import Leg
+from proxy.sip.dialog import Dialog
+from proxy.sip.message import Field, Request, Response, response
+from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
+
+if TYPE_CHECKING:
+    from proxy.calls.calls import Calls
+
+RETRY_AFTER = (b"retry-after", b"Retry-After: 1")
+
+
+def receive(calls: Calls, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    """A request in a dialog of `leg`; events of the call are in order, and it has not ended."""
+    call = leg.call
+    assert call
+    method = request.method
+    dialogs = _dialogs(call, leg, request)
+    if dialogs is None:
+        transaction.reply(481)
+        return
+    own, other = dialogs
+    if not own.accepts(request):
+        transaction.reply(500, extra=(RETRY_AFTER,))
+        return
+    if request.flow:
+        leg.flow = request.flow
+    if method == b"BYE":
+        transaction.reply(200)
+        calls.end(call, f"BYE from the {leg.name} side", fields=crossing(request), skip=leg)
+    elif isinstance(transaction, InviteServerTransaction):
+        own.refresh(request)
+        _reinvited(calls, call, leg, request, transaction)
+    elif method == b"UPDATE":
+        own.refresh(request)
+        _updated(calls, call, leg, request, transaction, other)
+    elif method == b"PRACK":
+        _pracked(calls, call, leg, request, transaction, other)
+    else:
+        _forward(calls, call, leg, request, transaction, other)
+
+
+def _dialogs(call: Call, leg: Leg, request: Request) -> tuple[Dialog, Dialog] | None:
+    """The dialog that a request came in, and the one that it goes on in: confirmed, or a pair of early ones."""
+    if leg.dialog is not None:
+        other = call.other(leg).dialog
+        return (leg.dialog, other) if other else None
+    if call.setup:
+        for fork in call.setup.forks:
+            if leg is call.a and fork.a.local_tag == request.to_tag:
+                return fork.a, fork.b
+            if leg is call.b and fork.b.remote_tag == request.from_tag:
+                return fork.b, fork.a
+    return None
+
+
+def _forward(
+    calls: Calls, call: Call, leg: Leg, request: Request, transaction: ServerTransaction, dialog: Dialog,
+    fields: list[Field] | None = None, body: bytes | None = None,
+) -> None:  # fmt: skip
+    """Send the request on in the other dialog, and its answer back."""
+    other = call.other(leg)
+
+    def answered(message: Response) -> None:
+        if message.status == 100:
+            return
+        extra = [contact(transaction.flow), *crossing(message)]
+        transaction.respond(response(request, message.status, leg.tag, extra, message.body, message.reason))
+        if gone(message):
+            calls.dialog_gone(call, other, message)
+
+    own_fields = crossing(request) if fields is None else fields
+    other.request(calls.stack, request.method, own_fields, request.body if body is None else body, answered, dialog)
+
+
+def gone(message: Response) -> bool:
+    """The peer does not know the dialog, or is not there (RFC 3261 §12.2.1.2)."""
+    return message.status == 481 or (message.flow is None and message.status in (408, 503))
+
+
+def _pracked(
+    calls: Calls, call: Call, leg: Leg, request: Request, transaction: ServerTransaction, dialog: Dialog
+) -> None:
+    """PRACK names the INVITE by its CSeq, which is another one on the other leg (RFC 3262 §7.2)."""
+    sequence, _, _ = (request.get(b"rack") or b"").partition(b" ")
+    rack = (b"rack", b"RAck: %b %d INVITE" % (sequence, calls.invite_cseq(call.other(leg))))
+    fields = [*crossing(request), rack]
+    other = call.other(leg)
+    if not request.sdp:
+        _forward(calls, call, leg, request, transaction, dialog, fields)
+        return
+    leg.remote_sdp = request.sdp
+    late_offer = call.setup is not None and not call.setup.offer and leg.local_sdp != b""
+    ask = call.media.answer if late_offer else call.media.offer
+    call.then(
+        ask(call.id, leg.name, other.name, request.sdp),
+        lambda sdp: _forward(calls, call, leg, request, transaction, dialog, fields, sdp),
+        lambda problem: transaction.reply(488),
+    )
+
+
+def _updated(
+    calls: Calls, call: Call, leg: Leg, request: Request, transaction: ServerTransaction, dialog: Dialog
+) -> None:
+    """UPDATE with an offer crosses (RFC 3311); without one it is a session refresh, which is each leg's own."""
+    other = call.other(leg)
+    if not request.sdp:
+        calls.refreshed(leg, request, transaction)
+        return
+    refusal = other.offers_pending() if leg.dialog is not None else 0
+    if refusal:
+        transaction.reply(refusal, extra=(RETRY_AFTER,) if refusal == 500 else ())
+        return
+
+    def send(sdp: bytes) -> None:
+        other.local_sdp = sdp
+        other.request(calls.stack, b"UPDATE", crossing(request), sdp, answered, dialog)
+
+    def answered(message: Response) -> None:
+        if message.status < 200:
+            return
+        if message.status >= 300 or not message.sdp or call.state == ENDED:
+            extra = crossing(message)
+            transaction.respond(response(request, message.status, leg.tag, extra, b"", message.reason))
+            if gone(message):
+                calls.dialog_gone(call, other, message)
+            return
+        dialog.refresh(message)
+        leg.remote_sdp, other.remote_sdp = request.sdp, message.sdp
+        call.then(
+            call.media.answer(call.id, other.name, leg.name, message.sdp),
+            lambda sdp: reply(message, sdp),
+            lambda problem: transaction.reply(488),
+        )
+
+    def reply(message: Response, sdp: bytes) -> None:
+        leg.local_sdp = sdp
+        extra = [contact(transaction.flow), *crossing(message), *calls.session_fields(leg, request)]
+        transaction.respond(response(request, message.status, leg.tag, extra, sdp, message.reason))
+
+    call.then(
+        call.media.offer(call.id, leg.name, other.name, request.sdp), send, lambda problem: transaction.reply(488)
+    )
+
+
+def _reinvited(calls: Calls, call: Call, leg: Leg, request: Request, transaction: InviteServerTransaction) -> None:
+    refusal = 491 if call.setup is not None else leg.offers_pending()
+    if refusal:
+        transaction.reply(refusal, extra=(RETRY_AFTER,) if refusal == 500 else ())
+        return
+    transaction.reply(100)
+    leg.invited = transaction
+    call.reinvite = Reinvite(calls, call, leg, request, transaction)
+    call.reinvite.start()
+
+
+class Reinvite:
+    """A re-INVITE on its way from `leg` to the other one and back."""
+
+    __slots__ = ("call", "calls", "cancelled", "leg", "other", "request", "transaction")
+
+    def __init__(
+        self, calls: Calls, call: Call, leg: Leg, request: Request, transaction: InviteServerTransaction
+    ) -> None:
+        self.calls = calls
+        self.call = call
+        self.leg = leg
+        self.other = call.other(leg)
+        self.request = request
+        self.transaction = transaction
+        self.cancelled = False
+        transaction.on_cancel = self._cancel
+
+    @property
+    def offer(self) -> bytes:
+        return self.request.sdp
+
+    def start(self) -> None:
+        if not self.offer:
+            self._send(self.request.body)
+            return
+        self.call.then(
+            self.call.media.offer(self.call.id, self.leg.name, self.other.name, self.offer),
+            self._send,
+            lambda problem: self._finish(488),
+        )
+
+    def _send(self, body: bytes) -> None:
+        if self.offer:
+            self.other.local_sdp = body
+        fields = [*crossing(self.request), *self.calls.session_fields(self.other, None)]
+        self.other.invite(self.calls.stack, fields, body, self._answered)
+
+    def _answered(self, message: Response) -> None:
+        call = self.call
+        if message.status < 200:
+            return
+        if call.reinvite is not self:
+            self._too_late(message)
+            return
+        if call.held_events is not None:
+            call.held_events.append(lambda: self._answered(message))
+            return
+        if message.status >= 300:
+            self.other.inviting = None
+            self._finish(message.status, message)
+            if gone(message) and call.state != ENDED:
+                self.calls.dialog_gone(call, self.other, message)
+            return
+        other = self.other
+        if other.dialog:
+            other.dialog.refresh(message)
+        if not message.sdp:
+            other.acknowledge(self.calls.stack, message)
+            self._reply(message, message.body)
+            return
+        other.remote_sdp = message.sdp
+        if self.offer:
+            self.leg.remote_sdp = self.offer
+            other.acknowledge(self.calls.stack, message)
+            future = call.media.answer(call.id, other.name, self.leg.name, message.sdp)
+        else:
+            self.calls.await_late_answer(call, self.leg, other, message)
+            future = call.media.offer(call.id, other.name, self.leg.name, message.sdp)
+        call.then(
+            future,
+            lambda sdp: self._reply(message, sdp),
+            lambda problem: self._finish(488),
+        )
+
+    def _too_late(self, message: Response) -> None:
+        """Whoever asked is gone, or was answered otherwise: the transaction ends, and what the peer wants is kept."""
+        if message.status < 300:
+            if message.sdp and self.offer:
+                self.other.remote_sdp = message.sdp
+            self.other.acknowledge(self.calls.stack, message)
+        self.other.inviting = None
+
+    def _reply(self, message: Response, body: bytes) -> None:
+        leg, calls, call = self.leg, self.calls, self.call
+        if message.sdp:
+            leg.local_sdp = body
+        call.reinvite = None
+        self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")
+        extra = [contact(self.transaction.flow), *crossing(message), *calls.session_fields(leg, self.request)]
+        self.transaction.respond(response(self.request, message.status, leg.tag, extra, body, message.reason))
+
+    def answer_from(self, body: bytes) -> None:
+        """The other leg was replaced while it owed the answer: `body` is the new leg's."""
+        leg, calls, call = self.leg, self.calls, self.call
+        leg.local_sdp = body
+        leg.remote_sdp = self.offer
+        call.reinvite = None
+        self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")
+        extra = [contact(self.transaction.flow), (b"content-type", b"Content-Type: application/sdp")]
+        self.transaction.respond(response(self.request, 200, leg.tag, extra, body))
+
+    def abandon(self, status: int) -> None:
+        """Give up: the peer that asked is refused and keeps the session as it was (RFC 6141 §3)."""
+        if self.other.inviting:
+            self.other.inviting.stop()
+            self.other.inviting = None
+        self._finish(status)
+
+    def _finish(self, status: int, message: Response | None = None) -> None:
+        if self.call.reinvite is self:
+            self.call.reinvite = None
+        extra = crossing(message) if message else []
+        reason = message.reason if message else b""
+        self.transaction.respond(response(self.request, status, self.leg.tag, extra, b"", reason))
+
+    def _cancel(self) -> None:
+        if self.other.inviting:
+            self.other.inviting.cancel()

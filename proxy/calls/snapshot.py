@@ -1,0 +1,92 @@
+"""A call as a plain, versioned dict, for another process to take up (msgpack-able: bytes, numbers, lists, None).
+
+Only a call that talks can be restored: one that rings has its life in transactions, which die with the process.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from proxy.sip.dialog import Dialog
+
+if TYPE_CHECKING:
+    from proxy.calls.call import Call
+    from proxy.calls.calls import Calls
+    from proxy.calls.leg import Leg
+
+VERSION = 1
+
+
+class SnapshotError(ValueError):
+    """Not a snapshot of a call, or one of a version that is not known here."""
+
+
+def snapshot(call: Call) -> dict[str, Any]:
+    """The call as it stands, without its clock: ages are in seconds."""
+    now = call.calls.now()
+    return {
+        "v": VERSION,
+        "id": call.id,
+        "state": call.state,
+        "age_s": now - call.created_at,
+        "talked_s": now - call.answered_at if call.answered_at else 0.0,
+        "uri": call.uri,
+        "from": call.from_value,
+        "to": call.to_value,
+        "fields": [list(entry) for entry in call.fields],
+        "legs_made": call.legs_made,
+        "a": _leg(call.a),
+        "b": _leg(call.b) if call.b else None,
+        "media": call.media.snapshot(call.id),
+        "anchored": call.media.anchors,
+    }
+
+
+def _leg(leg: Leg) -> dict[str, Any]:
+    return {
+        "name": leg.name,
+        "tag": leg.tag,
+        "transport": leg.flow.transport.decode(),
+        "remote": list(leg.flow.remote),
+        "backend": leg.backend.name if leg.backend else None,
+        "dialog": leg.dialog.snapshot() if leg.dialog else None,
+        "local_sdp": leg.local_sdp,
+        "remote_sdp": leg.remote_sdp,
+    }
+
+
+def restore(calls: Calls, state: dict[str, Any]) -> Call:
+    """Take a call up again. Raises SnapshotError; nothing of it is registered then."""
+    if state.get("v") != VERSION:
+        raise SnapshotError(f"version {state.get('v')!r} is not known (this is version {VERSION})")
+    try:
+        return _restore(calls, state)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SnapshotError(f"call {state.get('id')!r}: {error!r}") from error
+
+
+def _restore(calls: Calls, state: dict[str, Any]) -> Call:
+    if state["state"] != "talking":
+        raise ValueError(f"a call that is {state['state']} cannot be restored")
+    call = calls.new_call(state["id"], anchored=state["anchored"])
+    now = calls.now()
+    call.state = state["state"]
+    call.created_at = now - state["age_s"]
+    call.answered_at = now - state["talked_s"]
+    call.uri, call.from_value, call.to_value = state["uri"], state["from"], state["to"]
+    call.fields = tuple((key, line) for key, line in state["fields"])
+    call.legs_made = state["legs_made"]
+    call.a = _restore_leg(calls, call, state["a"])
+    call.b = _restore_leg(calls, call, state["b"])
+    call.media.restore(call.id, state["media"])
+    calls.register(call)
+    return call
+
+
+def _restore_leg(calls: Calls, call: Call, state: dict[str, Any]) -> Leg:
+    flow = calls.stack.flow(state["transport"], (state["remote"][0], state["remote"][1]))
+    backend = calls.backends.get(state["backend"]) if state["backend"] else None
+    leg = calls.make_leg(call, state["name"], state["tag"], flow, backend)
+    leg.dialog = Dialog.restore(state["dialog"])
+    leg.local_sdp, leg.remote_sdp = state["local_sdp"], state["remote_sdp"]
+    return leg

@@ -1,0 +1,7 @@
+"""Failover: policy, plan, pace, the recovery of a call, and the report of what was done."""
+
+from proxy.failover.failovers import Failovers
+from proxy.failover.policy import Refusal
+from proxy.failover.report import CallResult, Report
+
+__all__ = ["CallResult", "Failovers", "Refusal", "Report"]

@@ -1,0 +1,200 @@
+"""Failovers of this node: hears what health diagnosed, asks policy, and carries out the plan at a pace.
+
+At once: the backend is fenced and gets no new calls. Then its calls are moved in the order of the plan; each recovery
+is a task of its own, and the fault of one stays with it. When the backend is well again, the dialogs that were left
+behind on it are ended, so that a false alarm costs a short silence and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections import Counter, deque
+from collections.abc import Coroutine
+from typing import Any
+
+from proxy.backends import Admin, Backend, Backends, Verdict
+from proxy.calls import TALKING, Call, Calls, Leg
+from proxy.failover.pace import Pace
+from proxy.failover.plan import Step, kind_of, plan
+from proxy.failover.policy import Refusal, decide
+from proxy.failover.recovery import Recovery
+from proxy.failover.report import CallResult, Report
+from proxy.health import Evidence, Health, VerdictChanged
+from proxy.sip.dialog import Dialog
+from proxy.sip.flow import Flow
+
+log = logging.getLogger(__name__)
+
+REPORTS_KEPT = 50
+BYES_A_TICK = 20
+TICK_S = 0.05
+
+
+class Failovers:
+    def __init__(self, calls: Calls, backends: Backends, health: Health, loop: asyncio.AbstractEventLoop) -> None:
+        self._calls = calls
+        self._backends = backends
+        self._health = health
+        self._loop = loop
+        self.reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
+        self.refusals: Counter[Refusal] = Counter()
+        self.moving: set[Backend] = set()
+        self._ids = itertools.count(1)
+        self._paces: dict[Backend, Pace] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._recovering: set[str] = set()  # call ids
+        health.subscribe(self._verdict_changed)
+        calls.on_leg_lost = self._leg_lost
+
+    # -- causes
+
+    def _verdict_changed(self, change: VerdictChanged) -> None:
+        backend = change.backend
+        if change.verdict is Verdict.UP and backend.fenced:
+            self._readmit(backend)
+        pool = self._backends.pool_of(backend)
+        steps = plan(self._calls.live.values(), backend) if change.verdict is Verdict.DOWN else []
+        refusal = decide(change.verdict, change.diagnosis, pool, calls=len(steps), running=backend in self.moving)
+        if change.verdict is Verdict.DOWN and pool.settings.recover:
+            backend.fenced = True
+        if refusal is not None:
+            if change.verdict is Verdict.DOWN:
+                self.refusals[refusal] += 1
+                log.info("backend=%s no failover: %s", backend.name, refusal)
+            return
+        report = self._report(backend, str(change.diagnosis), change.reason, steps)
+        report.evidence = [str(each) for each in change.evidence]
+        if change.last_good_at is not None:
+            report.detection_ms = round((change.at - change.last_good_at) * 1000, 1)
+        self._start(self._move(report, backend, steps, alive=False))
+
+    def failover(self, backend: Backend, why: str = "operator") -> Report:
+        """Order: treat `backend` as dead and move its calls now."""
+        backend.admin = Admin.MAINT
+        backend.fenced = True
+        steps = plan(self._calls.live.values(), backend)
+        report = self._report(backend, "operator", why, steps)
+        self._start(self._move(report, backend, steps, alive=False))
+        return report
+
+    def drain(self, backend: Backend, *, move: bool) -> Report | None:
+        """Order: no new calls to `backend`; with `move` its live calls are moved away make-before-break."""
+        backend.admin = Admin.DRAIN
+        if not move:
+            return None
+        steps = [step for step in plan(self._calls.live.values(), backend) if step.call.state == TALKING]
+        report = self._report(backend, "drain", "operator", steps)
+        self._start(self._move(report, backend, steps, alive=True))
+        return report
+
+    def ready(self, backend: Backend) -> None:
+        """Order: `backend` takes calls again."""
+        backend.admin = Admin.READY
+        if backend.verdict is not Verdict.DOWN:
+            self._readmit(backend)
+
+    def _leg_lost(self, call: Call, leg: Leg, why: str) -> bool:
+        """A backend does not know a dialog of ours any more: it restarted so fast that no probe saw it."""
+        backend = leg.backend
+        if backend is None or not self._backends.pool_of(backend).settings.recover or call.state != TALKING:
+            return False
+        self._health.observe(backend, Evidence.DIALOG_UNKNOWN)
+        if call.id in self._recovering:
+            return True
+        step = Step(call, leg, kind_of(call))
+        report = self._report(backend, "leg lost", why, [step])
+        self._start(self._move(report, backend, [step], alive=False))
+        return True
+
+    # -- execution
+
+    def _report(self, backend: Backend, cause: str, reason: str, steps: list[Step]) -> Report:
+        now = self._loop.time()
+        report = Report(next(self._ids), cause, backend.name, backend.pool, reason, now, None, [], len(steps))
+        report.note(now, f"{cause}: {reason}; {len(steps)} calls to move")
+        self.reports.append(report)
+        log.warning("backend=%s failover=%d cause=%r calls=%d", backend.name, report.id, cause, len(steps))
+        return report
+
+    async def _move(self, report: Report, backend: Backend, steps: list[Step], *, alive: bool) -> None:
+        self.moving.add(backend)
+        settings = self._backends.pool_of(backend).settings.recovery
+        deadline = report.detected_at + settings.deadline_s
+        steps = [step for step in steps if step.call.id not in self._recovering]
+        self._recovering.update(step.call.id for step in steps)
+        try:
+            running = [
+                asyncio.create_task(self._recover(report, step, alive=alive, deadline=deadline)) for step in steps
+            ]
+            for task in running:
+                report.results.append(await task)
+        finally:
+            self._recovering.difference_update(step.call.id for step in steps)
+            self.moving.discard(backend)
+        report.finished = True
+        now = self._loop.time()
+        report.note(now, f"{report.count('moved')} moved, {report.count('lost')} lost, {report.count('ended')} ended")
+        log.warning(
+            "backend=%s failover=%d moved=%d lost=%d ended=%d all_moved_ms=%s",
+            backend.name, report.id, report.count("moved"), report.count("lost"), report.count("ended"), report.all_moved_ms,
+        )  # fmt: skip
+
+    async def _recover(self, report: Report, step: Step, *, alive: bool, deadline: float) -> CallResult:
+        recovery = Recovery(
+            self._calls, step, why=report.cause, alive=alive, pace_of=self._pace, deadline=deadline,
+            since=report.detected_at,
+        )  # fmt: skip
+        result = await recovery.run()
+        return await self._once_more(report, step, result, deadline)
+
+    async def _once_more(self, report: Report, step: Step, result: CallResult, deadline: float) -> CallResult:
+        """The backend that a call was just moved to may have died meanwhile: that failover skipped the call, because
+        it was ours. Move it on."""
+        call = step.call
+        for leg in call.legs():
+            if leg.call is call and leg.backend is not None and leg.backend.fenced and result.result == "moved":
+                again = Step(call, leg, kind_of(call))
+                report.note(self._loop.time(), f"call {call.id}: {leg.backend.name} died too")
+                return await self._recover(report, again, alive=False, deadline=max(deadline, self._loop.time() + 5))
+        return result
+
+    def _pace(self, backend: Backend) -> Pace:
+        pace = self._paces.get(backend)
+        if pace is None:
+            settings = self._backends.pool_of(backend).settings.recovery
+            pace = self._paces[backend] = Pace(self._loop, settings.pace_per_s, settings.unanswered_max)
+        return pace
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception():
+            log.error("failover task failed", exc_info=task.exception())
+
+    # -- the backend is well again
+
+    def _readmit(self, backend: Backend) -> None:
+        backend.fenced = False
+        left = self._calls.left_behind.pop(backend.name, [])
+        if left:
+            log.info("backend=%s is back: ending %d dialogs that were left behind", backend.name, len(left))
+            self._start(self._end_left_behind(left))
+
+    async def _end_left_behind(self, left: list[tuple[Dialog, Flow]]) -> None:
+        stack = self._calls.stack
+        for index, (dialog, flow) in enumerate(left):
+            if index and index % BYES_A_TICK == 0:
+                await asyncio.sleep(TICK_S)
+            stack.request(dialog.request(b"BYE", []), stack.way(dialog, flow), lambda _: None)
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)

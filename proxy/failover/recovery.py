@@ -1,0 +1,416 @@
+"""The recovery of one call: its dead leg is replaced by a new one on another backend.
+
+    choose a backend -> INVITE with the surviving side's current description -> media switched -> ACK
+    -> the survivor re-INVITEd where it must be -> audio verified
+
+Meanwhile events of the call wait (`Call.hold_events`), but a BYE does not. A planned move is the same with the old leg
+still alive: it is ended last (make before break).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from media.api import MediaError
+from media.sdp import SdpError, agree, parse
+from proxy.backends import Backend
+from proxy.calls import ENDED, TALKING, Call, Calls, Leg
+from proxy.calls.headers import own
+from proxy.failover.pace import Pace
+from proxy.failover.plan import Kind, Step
+from proxy.failover.report import ENDED as HUNG_UP
+from proxy.failover.report import LOST, MOVED, CallResult
+from proxy.sip.client_transaction import InviteClientTransaction
+from proxy.sip.dialog import CONFIRMED, Dialog
+from proxy.sip.message import Field, Response
+
+log = logging.getLogger(__name__)
+
+WAIT_FOR_BACKUP_S = 0.05
+AUDIO_POLL_S = 0.02
+GLARE_ATTEMPTS = 12
+
+
+class Hopeless(Exception):
+    """The call cannot be recovered; the text says why."""
+
+
+class Recovery:
+    def __init__(
+        self, calls: Calls, step: Step, *, why: str, alive: bool, pace_of: Callable[[Backend], Pace], deadline: float,
+        since: float,
+    ) -> None:  # fmt: skip
+        """`alive`: the old backend still works (a planned move). `deadline` and `since` are clock times."""
+        self.calls = calls
+        self.call: Call = step.call
+        self.dead: Leg = step.leg
+        self.step = step
+        self.why = why
+        self.alive = alive
+        self.pace_of = pace_of
+        self.deadline = deadline
+        self.since = since
+        self.result = CallResult(step.call.id, step.kind.name.lower())
+        self.old_backend = step.leg.backend
+        self.tried: list[Backend] = []
+        self.settings = calls.backends.pool_of(self._old()).settings.recovery
+
+    def _old(self) -> Backend:
+        assert self.old_backend
+        return self.old_backend
+
+    async def run(self) -> CallResult:
+        """Never raises: a call that cannot be recovered is ended properly, and the result says why."""
+        call, result = self.call, self.result
+        try:
+            async with asyncio.timeout_at(self.deadline):
+                await self._recover()
+            result.result = MOVED
+        except TimeoutError:
+            result.result, result.error = LOST, f"deadline passed; {result.error or 'no backup answered'}"
+        except (Hopeless, MediaError, KeyError) as error:
+            result.result, result.error = LOST, str(error)
+        except Exception as error:  # the fault of one call stays with that call
+            log.exception("call=%s recovery failed", call.id)
+            result.result, result.error = LOST, repr(error)
+        if call.state == ENDED and result.result != MOVED:
+            result.result, result.error = HUNG_UP, ""
+        if result.result == LOST:
+            if self.alive:
+                call.release_events()  # the old leg still works: nothing is lost
+            else:
+                self.calls.end(call, f"could not be recovered: {result.error}", fields=[_reason(result.error)])
+        elif call.state != ENDED:
+            call.release_events()
+        result.done_ms = self._ms()
+        return result
+
+    def _ms(self) -> float:
+        return round((self.calls.now() - self.since) * 1000, 1)
+
+    async def _recover(self) -> None:
+        call = self.call
+        if call.setup is not None and self.dead is call.b:
+            await self._replace_ringing()
+            return
+        if call.setup is not None:
+            await self._until_answered()  # dialled out by the dead backend, and still ringing at the carrier
+        while self.alive and call.reinvite is not None:
+            await asyncio.sleep(AUDIO_POLL_S)
+        self._check()
+        call.hold_events()
+        if call.reinvite is not None and call.reinvite.leg is self.dead:
+            call.reinvite = None  # its answer would go to the dead; `Reinvite` ACKs it and keeps the description
+        leg, answer = await self._bring_up()
+        await self._tell_survivor(leg, answer)
+        silent_since = await self._last_heard()
+        self._put_in_place(leg)
+        if self.step.kind is Kind.TALKING and call.media.anchors:
+            call.release_events()
+            await self._verify(leg, silent_since)
+
+    # -- still ringing
+
+    async def _replace_ringing(self) -> None:
+        backend = await self._choose()
+        await self.pace_of(backend).turn()
+        sent_at = self.calls.now()
+        call = self.call
+        if call.setup is None or call.state == ENDED or call.b is not self.dead:
+            self.pace_of(backend).heard(0.0)
+            if call.state == ENDED or call.b is not self.dead:
+                raise Hopeless("it ended meanwhile") if call.state == ENDED else Hopeless("it was placed elsewhere")
+            raise Hopeless("it was answered by the dead backend")
+        self.result.attempts += 1
+        self.result.backend = backend.name
+        self.result.sent_ms = self._ms()
+        call.setup.replace(backend, self._headers("ringing"))
+        self.pace_of(backend).heard(self.calls.now() - sent_at)
+
+    async def _until_answered(self) -> None:
+        while self.call.setup is not None:
+            if self.call.state == ENDED:
+                raise Hopeless("the other side did not answer")
+            await asyncio.sleep(WAIT_FOR_BACKUP_S)
+
+    # -- the new leg
+
+    async def _choose(self) -> Backend:
+        """A usable backend that has not been tried; when all have been, wait and begin anew."""
+        calls = self.calls
+        pool = calls.backends.pool_of(self._old())
+        while True:
+            self._check()
+            exclude = [*self.tried, self._old()] if self.alive or self._old().fenced else self.tried
+            backend = pool.select(calls.now(), calls.rng, exclude)
+            if backend is not None:
+                return backend
+            await asyncio.sleep(WAIT_FOR_BACKUP_S if not self.tried else 10 * WAIT_FOR_BACKUP_S)
+            self.tried.clear()
+
+    def _check(self) -> None:
+        if self.call.state == ENDED:
+            raise Hopeless("it ended meanwhile")
+
+    async def _bring_up(self) -> tuple[Leg, bytes]:
+        """Try backends until one answers. Returns its leg, in a confirmed dialog, and its description as the survivor
+        would get it."""
+        while True:
+            backend = await self._choose()
+            self.tried.append(backend)
+            self.result.attempts += 1
+            await self.pace_of(backend).turn()
+            try:
+                self._check()
+            except Hopeless:
+                self.pace_of(backend).heard(0.0)
+                raise
+            leg = self.calls.new_leg(self.call, backend)
+            try:
+                answer = await self._try(leg, backend)
+            except BaseException:
+                self._abandon(leg)
+                raise
+            if answer is not None:
+                return leg, answer
+            self._abandon(leg)
+
+    async def _try(self, leg: Leg, backend: Backend) -> bytes | None:
+        call, media = self.call, self.call.media
+        survivor = call.other(self.dead)
+        offer = await media.offer(call.id, survivor.name, leg.name, self._current_offer(survivor))
+        leg.local_sdp = offer
+        self.result.sent_ms = self._ms()
+        message, placed = await self._invite(leg, backend, offer)
+        if message.status >= 300:
+            self.result.error = f"{backend.name}: {message.status} {message.reason.decode(errors='replace')}"
+            if message.status == 503 or message.flow is None:
+                self.calls.note_unavailable(leg, message)
+            return None
+        if call.state == ENDED or not message.sdp:
+            self.calls.refuse_answer(leg, placed, message)
+            leg.inviting = None
+            self._check()
+            self.result.error = f"{backend.name}: answered without a session description"
+            return None
+        self.result.answered_ms = self._ms()
+        self.result.backend = backend.name
+        leg.dialog = Dialog.uac(placed.request, message)
+        leg.dialog.confirm(message)
+        leg.dialog.state = CONFIRMED
+        leg.remote_sdp = message.sdp
+        leg.inviting = placed
+        owed = call.reinvite is not None and call.reinvite.leg is survivor
+        answer = await media.answer(call.id, leg.name, survivor.name, message.sdp, preview=not owed)
+        if media.anchors:
+            await media.switch(call.id, survivor.name, leg.name)
+        leg.acknowledge(self.calls.stack, message)
+        self._check()
+        return answer
+
+    def _current_offer(self, survivor: Leg) -> bytes:
+        """What the surviving side wants now: the offer that it is waiting to have answered, or its last description."""
+        reinvite = self.call.reinvite
+        if reinvite is not None and reinvite.leg is survivor:
+            if reinvite.offer:
+                if reinvite.other.inviting and not self.alive:
+                    reinvite.other.inviting.stop()
+                    reinvite.other.inviting = None
+                return reinvite.offer
+            reinvite.abandon(500)
+        return survivor.remote_sdp
+
+    async def _invite(self, leg: Leg, backend: Backend, offer: bytes) -> tuple[Response, InviteClientTransaction]:
+        """INVITE and its final answer. Silence counts as 408, ringing is waited for until the deadline."""
+        calls, loop = self.calls, asyncio.get_running_loop()
+        final: asyncio.Future[Response] = loop.create_future()
+        pace, sent_at = self.pace_of(backend), calls.now()
+        heard = False
+
+        def answered(message: Response) -> None:
+            nonlocal heard
+            if not heard:
+                heard = True
+                pace.heard(calls.now() - sent_at, refused=message.status == 503 or message.flow is None)
+                silence.cancel()
+            if message.status >= 300 or (message.status >= 200 and not final.done()):
+                if not final.done():
+                    final.set_result(message)
+            elif message.status >= 200:
+                calls.refuse_answer(leg, placed, message)
+
+        user = self.settings.outbound_user
+        outbound = user.encode() if user and self.dead is self.call.a else None
+        state = "held" if self.step.kind is Kind.HELD else "talking"
+        placed = calls.place_invite(self.call, leg, offer, self._headers(state), answered, outbound)
+        # No answer at all, not even 100: pass on to the next backend long before Timer B's 32 s.
+        silence = loop.call_later(self.settings.answer_timeout_ms / 1000, lambda: placed.fail(408))
+        ended = loop.create_future()
+        previous, self.call.on_ended = self.call.on_ended, lambda: None if ended.done() else ended.set_result(None)
+        try:
+            await asyncio.wait((final, ended), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            placed.cancel()
+            final.cancel()
+            raise
+        finally:
+            self.call.on_ended = previous
+        if not final.done():
+            placed.cancel()
+            final.cancel()
+            raise Hopeless("it ended meanwhile")
+        return final.result(), placed
+
+    def _headers(self, state: str) -> tuple[Field, ...]:
+        """What the new backend is told of the session (docs/failover.md)."""
+        call = self.call
+        talked = int(self.calls.now() - call.answered_at) if call.state == TALKING else 0
+        return (
+            own("Call", call.id),
+            own("State", state),
+            own("Recovered-From", self._old().name),
+            own("Reason", self.why),
+            own("Talked", talked),
+            own("Direction", "outbound" if self.dead is call.a else "inbound"),
+        )
+
+    def _abandon(self, leg: Leg) -> None:
+        if leg.dialog is not None and leg.call is not None:
+            leg.bye(self.calls.stack, [])
+        self.calls.drop_leg(leg)
+
+    # -- the surviving side
+
+    async def _tell_survivor(self, leg: Leg, answer: bytes) -> None:
+        call = self.call
+        survivor = call.other(self.dead)
+        reinvite = call.reinvite
+        if reinvite is not None and reinvite.leg is survivor:
+            reinvite.answer_from(answer)
+            return
+        if call.media.anchors and _same_to_peer(survivor.local_sdp, answer):
+            return
+        try:
+            await self._reinvite(leg, survivor)
+        except BaseException:
+            self._abandon(leg)
+            raise
+
+    async def _reinvite(self, leg: Leg, survivor: Leg) -> None:
+        """Media is direct, or the codecs changed: the survivor must hear of it. 491 is tried again within the
+        back-off band of who owns the Call-ID (RFC 3261 §14.1)."""
+        call, media, rng = self.call, self.call.media, self.calls.rng
+        self.result.reinvited = True
+        sdp = await media.offer(call.id, leg.name, survivor.name, leg.remote_sdp)
+        for _ in range(GLARE_ATTEMPTS):
+            while survivor.offers_pending():
+                await asyncio.sleep(AUDIO_POLL_S)
+                self._check()
+            message = await self._reinvite_once(survivor, sdp)
+            self._check()
+            if message.status < 300:
+                await self._keep_answer(leg, survivor, sdp, message)
+                return
+            if message.status != 491:
+                raise Hopeless(f"the {survivor.name} side refused the re-INVITE: {message.status}")
+            ours = survivor.dialog is not None and survivor.dialog.call_id.startswith(call.id.encode())
+            units = rng.randint(210, 400) if ours else rng.randint(0, 200)
+            await asyncio.sleep(units / 100)
+        raise Hopeless(f"the {survivor.name} side answers 491 for ever")
+
+    async def _keep_answer(self, leg: Leg, survivor: Leg, sdp: bytes, message: Response) -> None:
+        """The survivor answered our offer; if it now wants other media than the new leg was told, tell the new leg."""
+        call = self.call
+        survivor.local_sdp = sdp
+        before, survivor.remote_sdp = survivor.remote_sdp, message.sdp or survivor.remote_sdp
+        if not message.sdp:
+            return
+        if call.media.anchors:
+            await call.media.answer(call.id, survivor.name, leg.name, message.sdp)
+        elif not _same_to_peer(before, message.sdp, addresses=True):
+            offer = await call.media.offer(call.id, survivor.name, leg.name, message.sdp)
+            leg.local_sdp = offer
+            answer = await self._reinvite_once(leg, offer)
+            if answer.status < 300 and answer.sdp:
+                leg.remote_sdp = answer.sdp
+
+    async def _reinvite_once(self, leg: Leg, sdp: bytes) -> Response:
+        final: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        stack = self.calls.stack
+
+        def answered(message: Response) -> None:
+            if message.status < 200:
+                return
+            if message.status < 300:
+                if leg.dialog:
+                    leg.dialog.refresh(message)
+                leg.acknowledge(stack, message)
+            leg.inviting = None
+            if not final.done():
+                final.set_result(message)
+
+        leg.invite(stack, [(b"content-type", b"Content-Type: application/sdp")], sdp, answered)
+        return await final
+
+    # -- afterwards
+
+    def _put_in_place(self, leg: Leg) -> None:
+        call, dead, calls = self.call, self.dead, self.calls
+        self._check()
+        if dead is call.a:
+            call.a = leg
+        else:
+            call.b = leg
+        if dead.invited is not None:
+            dead.invited.stop()  # a 2xx that the dead will never acknowledge
+        if self.alive:
+            dead.bye(calls.stack, [])
+        else:
+            calls.leave_behind(dead)
+        calls.drop_leg(dead)
+
+    async def _last_heard(self) -> float:
+        """When the old leg's last packet came, on the media plane's clock; 0 when that is not known."""
+        if not self.call.media.anchors or self.step.kind is not Kind.TALKING:
+            return 0.0
+        stats = await self.call.media.query(self.call.id)
+        return max((stream.last_packet_at for stream in stats.streams if stream.leg == self.dead.name), default=0.0)
+
+    async def _verify(self, leg: Leg, silent_since: float) -> None:
+        """Audio must come from the new leg."""
+        call, result = self.call, self.result
+        until = self.calls.now() + self.settings.verify_audio_ms / 1000
+        result.audio = False
+        while self.calls.now() < until and call.state != ENDED:
+            stats = await call.media.query(call.id)
+            began = [stream.first_packet_at for stream in stats.streams if stream.leg == leg.name and stream.packets]
+            if began:
+                result.audio = True
+                if silent_since:
+                    result.gap_ms = round(max(0.0, min(began) - silent_since) * 1000, 1)
+                return
+            await asyncio.sleep(AUDIO_POLL_S)
+
+
+def _same_to_peer(before: bytes, now: bytes, *, addresses: bool = False) -> bool:
+    """Does the peer's session stay as it is when it is not told of the new description?"""
+    if not before or not now:
+        return before == now
+    if addresses:
+        return _without_origin(before) == _without_origin(now)
+    try:
+        return agree(parse(before), parse(now))
+    except SdpError:
+        return False
+
+
+def _without_origin(sdp: bytes) -> list[bytes]:
+    return [line for line in sdp.splitlines() if not line.startswith(b"o=")]
+
+
+def _reason(text: str) -> Field:
+    """RFC 3326: why we hung up."""
+    clean = text.replace('"', "'").encode(errors="replace")[:120]
+    return (b"reason", b'Reason: SIP;cause=503;text="%b"' % clean)

@@ -1,0 +1,72 @@
+"""What a failover did, for people and programs: evidence, then each call with its times, then the sum.
+
+Times are milliseconds after the decision; `detected_at` is on the node's monotonic clock, in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+MOVED, LOST, ENDED = "moved", "lost", "ended"  # ended: a side hung up while it was being moved
+
+
+@dataclass(slots=True)
+class CallResult:
+    call: str
+    kind: str
+    result: str = ""
+    backend: str = ""
+    attempts: int = 0
+    sent_ms: float | None = None  # the INVITE that worked left
+    answered_ms: float | None = None
+    done_ms: float | None = None
+    audio: bool | None = None  # came back; None: was not looked for (hold, ringing, direct media)
+    gap_ms: float | None = None  # between the last packet of the old leg and the first of the new
+    reinvited: bool = False  # the surviving side had to be re-INVITEd
+    error: str = ""
+
+
+@dataclass(slots=True)
+class Report:
+    id: int
+    cause: str  # a diagnosis, "drain", or "leg lost"
+    backend: str
+    pool: str
+    reason: str
+    detected_at: float
+    detection_ms: float | None  # since the last sign of life
+    evidence: list[str]
+    planned: int
+    results: list[CallResult] = field(default_factory=list)
+    timeline: list[tuple[float, str]] = field(default_factory=list)
+    finished: bool = False
+
+    def note(self, now: float, what: str) -> None:
+        self.timeline.append((round((now - self.detected_at) * 1000, 1), what))
+
+    def count(self, result: str) -> int:
+        return sum(each.result == result for each in self.results)
+
+    @property
+    def all_moved_ms(self) -> float | None:
+        """When the last call that was moved stood."""
+        return max((each.done_ms for each in self.results if each.result == MOVED and each.done_ms), default=None)
+
+    def as_dict(self) -> dict[str, Any]:
+        gaps = sorted(each.gap_ms for each in self.results if each.gap_ms is not None)
+        return {
+            **asdict(self),
+            "moved": self.count(MOVED),
+            "lost": self.count(LOST),
+            "ended": self.count(ENDED),
+            "all_moved_ms": self.all_moved_ms,
+            "gap_ms": {"p50": quantile(gaps, 0.5), "p99": quantile(gaps, 0.99), "max": gaps[-1] if gaps else None},
+        }
+
+
+def quantile(ordered: list[float], share: float) -> float | None:
+    """Nearest rank."""
+    if not ordered:
+        return None
+    return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))]

@@ -1,0 +1,118 @@
+"""The composition root: builds a node from Settings, runs it, stops it cleanly.
+
+Everything that touches the world comes in from outside: the network, the media planes, the source of chance. So the
+same node runs on real sockets (`proxy.cli`) and in virtual time (`tests.sim`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import msgpack
+
+from media.api import MediaPlane
+from proxy.backends import Backends
+from proxy.calls import Calls
+from proxy.calls.snapshot import SnapshotError, restore
+from proxy.config import Settings
+from proxy.failover import Failovers
+from proxy.health import Health
+from proxy.net.api import Network
+from proxy.net.timers import Timers
+from proxy.sip.stack import Stack
+from proxy.sip.times import Times
+from proxy.sip.transport import TcpTransport, UdpTransport
+from proxy.stall import Stall
+
+SNAPSHOT_VERSION = 1
+
+
+class Node:
+    def __init__(
+        self,
+        settings: Settings,
+        loop: asyncio.AbstractEventLoop,
+        network: Network,
+        relay: MediaPlane,
+        direct: MediaPlane,
+        rng: random.Random,
+    ) -> None:
+        self.settings = settings
+        self.loop = loop
+        self.network = network
+        self.timers = Timers(loop)
+        sip = settings.sip
+        self.stack = Stack(self.timers, rng, Times(t1=sip.t1_ms / 1000, t2=sip.t2_ms / 1000))
+        self.backends = Backends(settings)
+        self.calls = Calls(settings, self.stack, self.backends, relay, direct, rng)
+        self.health = Health(self.backends, network, loop, rng, sip.listen[0].host, settings.node.name)
+        self.failovers = Failovers(self.calls, self.backends, self.health, loop)
+        self.calls.on_live_result = self.health.report_live
+        self.relay = relay
+        self.direct = direct
+        self.stall = Stall(loop)
+        self.started_at = loop.time()
+
+    async def start(self) -> None:
+        """Open the sockets and begin to watch. Raises OSError when an address cannot be bound."""
+        sip = self.settings.sip
+        for listen in sip.listen:
+            bind = (listen.host, listen.port)
+            if listen.transport == "udp":
+                self.stack.transports.append(UdpTransport(self.network, bind, self.stack.receive, sip.advertise))
+                continue
+            tcp = TcpTransport(
+                self.network,
+                self.timers,
+                bind,
+                self.stack.receive,
+                self.stack.flow_closed,
+                advertise=sip.advertise,
+                message_bytes_max=sip.message_bytes_max,
+            )
+            await tcp.listen()
+            self.stack.transports.append(tcp)
+        self.health.start()
+        self.stall.start()
+
+    async def stop(self) -> None:
+        """Stop without ending the calls: their legs stand, the relay goes on, a successor may restore them."""
+        self.stall.stop()
+        self.health.stop()
+        await self.failovers.close()
+        await self.stack.close()
+        await self.relay.close()
+        await self.direct.close()
+
+    # -- state that outlives the process
+
+    def save(self, file: Path) -> int:
+        """Write a snapshot of every call that talks; returns how many."""
+        calls = [call.snapshot() for call in self.calls.live.values() if call.state == "talking"]
+        state = {"v": SNAPSHOT_VERSION, "backends": self.backends.snapshot(), "calls": calls}
+        part = file.with_suffix(".part")
+        part.write_bytes(msgpack.packb(state))
+        part.replace(file)
+        return len(calls)
+
+    def load(self, file: Path) -> tuple[int, list[str]]:
+        """Take up what a predecessor saved, once: the file is removed. Returns (restored, problems)."""
+        try:
+            state = msgpack.unpackb(file.read_bytes())
+        except FileNotFoundError:
+            return 0, []
+        except ValueError as error:
+            return 0, [f"{file}: {error}"]
+        file.unlink()
+        if not isinstance(state, dict) or state.get("v") != SNAPSHOT_VERSION:
+            return 0, [f"{file}: not a snapshot of this version"]
+        self.backends.restore(state["backends"])
+        problems = []
+        for each in state["calls"]:
+            try:
+                restore(self.calls, each)
+            except SnapshotError as error:
+                problems.append(str(error))
+        return len(state["calls"]) - len(problems), problems
