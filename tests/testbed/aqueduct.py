@@ -53,7 +53,6 @@ class Aqueduct(Process):
         configuration: Mapping[str, Any],
         folder: Path,
         *,
-        netns: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder
@@ -65,7 +64,7 @@ class Aqueduct(Process):
         host, _, port = listen.rpartition(":")
         self.address: Address = (host.strip("[]"), int(port))
         argv: list[str | Path] = [sys.executable, "-m", "proxy.cli", "run", "-c", self.file]
-        super().__init__(argv, folder / "aqueduct.log", cwd=ROOT, netns=netns, env=env)
+        super().__init__(argv, folder / "aqueduct.log", cwd=ROOT, env=env)
 
     def wait_ready(self, timeout_s: float = 15.0) -> float:
         """Seconds until OPTIONS is answered, by anything: a proxy without a live backend may say 503."""

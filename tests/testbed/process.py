@@ -17,7 +17,7 @@ from typing import Self
 
 
 class Process:
-    """One child in a session of its own. `log` receives its stdout and stderr."""
+    """One child in a session of its own, started at once. `log` receives its stdout and stderr."""
 
     def __init__(
         self,
@@ -26,18 +26,23 @@ class Process:
         *,
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
-        netns: str | None = None,
     ) -> None:
         self.log = log
-        prefix = ["ip", "netns", "exec", netns] if netns else []
-        with open(log, "ab") as out:
+        self._argv = ["setpriv", "--pdeathsig", "KILL", *map(str, argv)]
+        self._cwd = cwd
+        self._env = env
+        self.start()
+
+    def start(self) -> None:
+        """Start it; again, after it has ended."""
+        with open(self.log, "ab") as out:
             self._child = subprocess.Popen(
-                [*prefix, "setpriv", "--pdeathsig", "KILL", *map(str, argv)],
+                self._argv,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
-                cwd=cwd,
-                env={**os.environ, **(env or {})},
+                cwd=self._cwd,
+                env={**os.environ, **(self._env or {})},
                 start_new_session=True,
             )
 

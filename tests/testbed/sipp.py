@@ -71,7 +71,6 @@ class Sipp(Process):
         transport: str = "u1",
         timeout_s: float = 60.0,
         options: Sequence[str] = (),
-        netns: str | None = None,
         trace_messages: bool = True,
     ) -> None:
         path = SCENARIOS / f"{scenario}.xml" if isinstance(scenario, str) else scenario
@@ -94,7 +93,7 @@ class Sipp(Process):
             argv += ["-l", str(max(calls or 0, 1000))]  # else SIPp holds calls back at 3 × rate × duration
         if calls is not None:
             argv += ["-m", str(calls)]
-        super().__init__([*argv, *options], folder / f"{self.name}.log", cwd=folder, netns=netns)
+        super().__init__([*argv, *options], folder / f"{self.name}.log", cwd=folder)
 
     def wait_ready(self) -> None:
         """Until this UAS answers OPTIONS."""

@@ -1,0 +1,63 @@
+# Aqueduct: every target sets up what it needs (a virtual environment, packages, a real Asterisk) and can be run alone.
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+ASTERISK := .cache/asterisk-root
+PACKAGES := tests/testbed/setup/packages.sh
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-unit test-sim test-sipp test-integration lint bench soak clean sipp asterisk
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 20
+
+demo: .venv/ready ## two backends carry calls, one is killed, the calls go on
+	@.venv/bin/aqueduct demo
+
+test: lint test-unit test-sim test-sipp test-integration ## everything below
+
+test-unit: .venv/ready ## protocol machines and pure functions (seconds)
+	@$(PYTEST) tests/unit tests/fuzz
+
+test-sim: .venv/ready ## the node in virtual time, with faults
+	@$(PYTEST) tests/sim
+
+test-sipp: .venv/ready sipp ## every call flow against SIPp
+	@$(PYTEST) tests/sipp
+
+test-integration: .venv/ready sipp asterisk ## against real Asterisk
+	@$(PYTEST) tests/integration
+
+lint: .venv/ready ## style, types and the layering of the packages
+	@.venv/bin/ruff check
+	@.venv/bin/ruff format --check
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+bench: .venv/ready .venv/ready-bench sipp asterisk ## figures as JSON, peers measured in the same run
+	@$(PACKAGES) kamailio=kamailio rtpengine=rtpengine-daemon
+	@for each in calls relay failover memory; do $(PYTHON) -m bench.$$each || exit; done
+
+soak: .venv/ready ## the simulation with thousands of seeds
+	@$(PYTHON) -m tests.sim.soak
+
+clean: ## remove everything that was made here
+	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# --- set-up: nothing is done twice
+
+.venv/ready: pyproject.toml tests/testbed/setup/venv.sh
+	@tests/testbed/setup/venv.sh dev,uvloop
+	@touch $@
+
+.venv/ready-bench: .venv/ready
+	@tests/testbed/setup/venv.sh dev,uvloop,bench
+	@touch $@
+
+sipp:
+	@$(PACKAGES) sipp=sip-tester ip=iproute2 nft=nftables setpriv=util-linux
+
+asterisk:
+	@tests/testbed/asterisk/asterisk-root.sh $(ASTERISK)
