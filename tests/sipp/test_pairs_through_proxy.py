@@ -33,7 +33,7 @@ def run_through_proxy(pair: Pair, folder: Path, *, transport: str = "u1", media:
     with callee(pair, folder) as uas:
         with proxy_before(uas, folder, media) as proxy:
             uac, figures = call(pair, folder, proxy.address, transport)
-            assert_clean(pair, uac, figures, uas, proxy)
+        assert_clean(pair, uac, figures, uas, proxy)
         assert "Traceback" not in proxy.log.read_text(), proxy.log_tail()
         return uas.figures().counters.get("wrong", 0)
 
