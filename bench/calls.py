@@ -48,7 +48,7 @@ def measure_calls(server: Server, folder: Path, cps: int, seconds: int, held: in
     has_stall = server.name.startswith("aqueduct")
     try:
         if has_stall:
-            ask(server, "status", "--reset-stall")
+            ask(server, "status", reset_stall=True)
         cpu_before, begun = cpu_s(server.process.pid), time.monotonic()
         churn = caller(server, folder, UAC, cps, cps * seconds, PAUSE_MS)
         figures = churn.finish()
@@ -69,7 +69,7 @@ def measure_calls(server: Server, folder: Path, cps: int, seconds: int, held: in
 def starters(arguments: argparse.Namespace) -> dict[str, Callable[[Path], Server]]:
     def aqueduct(name: str, media: str) -> Callable[[Path], Server]:
         return lambda folder: peers.start_aqueduct(
-            folder, peers.aqueduct_settings(folder, media, interval_ms=1000), name
+            folder, peers.aqueduct_settings(folder, media, peers.SLOW_PROBES), name
         )
 
     servers = {"aqueduct": aqueduct("aqueduct", arguments.media)}

@@ -41,16 +41,16 @@ def enter_namespace() -> None:
 
 
 def strike(fault: Fault, primary: Process, address: Address) -> float:
-    """Returns the wall-clock time of the fault."""
+    """Returns the time of the fault on CLOCK_MONOTONIC, which the proxy's report uses too."""
     if fault == "kill":
-        at = time.time()
+        at = time.monotonic()
         primary.kill()
     elif fault == "stop":
-        at = time.time()
+        at = time.monotonic()
         primary.freeze()
     else:
         subprocess.run(["nft", "-f", "-"], input=CUT_RULES.format(host=address[0]), text=True, check=True)
-        at = time.time()
+        at = time.monotonic()
     return at
 
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.common import progress, pss_bytes, report, settle, udp_ports
 from bench.load import caller, far_ends, hold
-from bench.peers import AQUEDUCT, UAC, aqueduct_settings, start_aqueduct
+from bench.peers import AQUEDUCT, SLOW_PROBES, UAC, aqueduct_settings, start_aqueduct
 
 RTP_SOURCE = ("127.0.5.23", 6000)  # both SDP bodies name it: every leg then takes packets from there
 RTP_PACKET = bytes.fromhex("80000001000000a0deadbeef") + b"\xff" * 160
@@ -69,7 +69,7 @@ def measure(calls: int, work: Path) -> dict[str, object]:
     keys = {"rtp": RTP_SOURCE[0]}
     uas = far_ends(work, keys)
     try:
-        server = start_aqueduct(work, aqueduct_settings(work, "relay", interval_ms=1000))
+        server = start_aqueduct(work, aqueduct_settings(work, "relay", SLOW_PROBES))
         try:
             pid = server.process.pid
             warm_up = caller(server, work, UAC, 400, 1000, 50, keys)

@@ -7,16 +7,17 @@ its distribution, without logging.
 
 from __future__ import annotations
 
-import json
+import asyncio
 import shutil
-import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.common import on_cpu
-from tests.testbed.aqueduct import ROOT, Aqueduct
+from proxy.admin import control
+from tests.testbed.aqueduct import Aqueduct
 from tests.testbed.process import Process
 from tests.testbed.sip_ping import Address, wait_for_options
 
@@ -25,6 +26,9 @@ AQUEDUCT, KAMAILIO, SIPPY = (("127.0.5.1", 5060), ("127.0.5.2", 5060), ("127.0.5
 UAS, UAS_BACKUP = (("127.0.5.11", 5060), ("127.0.5.12", 5060))
 UAC = ("127.0.5.21", 5060)
 SERVER_CPU, LOAD_CPU = 1, 0
+# Probes of the idle backend that do not enter a figure about calls.
+SLOW_PROBES = {"interval_ms": 1000, "silence_min_ms": 3000, "silence_max_ms": 6000}
+BACKENDS_UP_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Server:
     in_dialog: str  # the request URI of ACK and BYE: the UAS behind a proxy, the B2BUA itself otherwise
 
 
-def aqueduct_settings(folder: Path, media: str, **health: int) -> dict[str, Any]:
+def aqueduct_settings(folder: Path, media: str, health: dict[str, int] | None = None) -> dict[str, Any]:
     """One pool of a primary and a backup, anchoring (`relay`) or `direct`; `health` are its knobs."""
 
     def backend(address: Address, role: str) -> dict[str, object]:
@@ -47,7 +51,7 @@ def aqueduct_settings(folder: Path, media: str, **health: int) -> dict[str, Any]
         "media": {"mode": media, "address": AQUEDUCT[0], "ports": "20000-39999"},
         "pools": {
             "pbx": {
-                "health": health,
+                "health": health or {},
                 "backends": {"uas1": backend(UAS, "primary"), "uas2": backend(UAS_BACKUP, "backup")},
             }
         },
@@ -58,27 +62,25 @@ def aqueduct_settings(folder: Path, media: str, **health: int) -> dict[str, Any]
 def start_aqueduct(folder: Path, settings: dict[str, Any], name: str = "aqueduct") -> Server:
     with on_cpu(SERVER_CPU):
         node = Aqueduct(settings, folder)
+    server = Server(name, node, node.address, f"sip:uas@{node.address[0]}:{node.address[1]}")
     try:
         node.wait_ready()
+        deadline = time.monotonic() + BACKENDS_UP_S
+        while any(backend["verdict"] != "up" for backend in ask(server, "backends")):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"not every backend is up: {ask(server, 'backends')}")
+            time.sleep(0.05)
     except BaseException:
         node.stop()
         raise
-    return Server(name, node, node.address, f"sip:uas@{node.address[0]}:{node.address[1]}")
+    return server
 
 
-def ask(server: Server, *command: str) -> Any:
-    """What `aqueduct COMMAND --json` prints about a node that `start_aqueduct` started."""
+def ask(server: Server, command: str, **arguments: object) -> Any:
+    """Put a command to a node that `start_aqueduct` started."""
     assert isinstance(server.process, Aqueduct)
-    out = subprocess.run(
-        [sys.executable, "-m", "proxy.cli", *command, "--json", "-c", server.process.file],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    if out.returncode:
-        raise RuntimeError(f"aqueduct {' '.join(command)} failed: {out.stderr.strip()}")
-    return json.loads(out.stdout)
+    path = Path(server.process.configuration["node"]["state_dir"]) / "control.sock"
+    return asyncio.run(control.ask(path, command, **arguments))
 
 
 def start_kamailio(folder: Path) -> Server:
