@@ -30,6 +30,17 @@ _REPLAY = 100  # sessions between two turns of the loop when a relay is built an
 _Job = tuple[str, str, str, bytes, bool, bool]
 
 
+class _Waiting:
+    """An offer or answer for which there was no spare line."""
+
+    __slots__ = ("asked", "future", "job")
+
+    def __init__(self, future: asyncio.Future[bytes], job: _Job) -> None:
+        self.future = future
+        self.job = job
+        self.asked = False  # the relay has been asked for lines since
+
+
 class RelayPlane:
     anchors = True
 
@@ -43,7 +54,7 @@ class RelayPlane:
         self._instance = ""
         self._stock = Stock(self._link.send)
         self._addresses: list[tuple[bool, bytes]] = []  # per host: IPv6?, "IN IP4 192.0.2.1"
-        self._waiting: deque[tuple[asyncio.Future[bytes], _Job]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._token = 0
         self._failed: set[int] = set()  # lines that a fresh relay could not bind
@@ -116,9 +127,9 @@ class RelayPlane:
                 self._link.send(["close", line])
         if not state.legs:
             del self._sessions[session]
-            for future, job in self._waiting:
-                if job[0] == session and not future.done():
-                    future.set_exception(MediaError(f"session {session}: deleted"))
+            for waiting in self._waiting:
+                if waiting.job[0] == session and not waiting.future.done():
+                    waiting.future.set_exception(MediaError(f"session {session}: deleted"))
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         future: asyncio.Future[SessionStats] = self._loop.create_future()
@@ -191,7 +202,7 @@ class RelayPlane:
     def _exchange(self, job: _Job) -> asyncio.Future[bytes]:
         future: asyncio.Future[bytes] = self._loop.create_future()
         if self._waiting or not self._try(future, job):
-            self._waiting.append((future, job))
+            self._waiting.append(_Waiting(future, job))
             self._stock.top_up(len(self._waiting))
         return future
 
@@ -308,12 +319,18 @@ class RelayPlane:
     def _serve(self, exhausted: bool) -> None:
         """Take up who waits for lines, in order. When there will be no more they are told so."""
         while self._waiting:
-            future, job = self._waiting[0]
-            if not future.done() and not self._try(future, job):
-                if not exhausted:
+            waiting = self._waiting[0]
+            if not waiting.future.done() and not self._try(waiting.future, waiting.job):
+                if self._stock.asking:
+                    return
+                if not exhausted or not waiting.asked:
+                    # What the relay has just said may be older than the last line that was given back.
+                    for each in self._waiting:
+                        each.asked = True
+                    self._stock.top_up(len(self._waiting))
                     return
                 self.counters["exhausted"] += 1
-                future.set_exception(MediaError(f"session {job[0]}: no free media ports"))
+                waiting.future.set_exception(MediaError(f"session {waiting.job[0]}: no free media ports"))
             self._waiting.popleft()
 
     # -- the relay ----------------------------------------------------------------------------------------------
@@ -391,7 +408,7 @@ class RelayPlane:
 
     def _fail_waiting(self, error: MediaError) -> None:
         while self._waiting:
-            future, _ = self._waiting.popleft()
+            future = self._waiting.popleft().future
             if not future.done():
                 future.set_exception(error)
 

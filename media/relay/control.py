@@ -44,6 +44,8 @@ class Control:
                 data = self.sock.recv(_READ_SIZE)
             except BlockingIOError:
                 return
+            except OSError:
+                data = b""
             if not data:
                 if not self.commands:  # else this comes again, when the last words have been heard
                     self._relay.drop(self)
@@ -82,6 +84,9 @@ class Control:
             sent = self.sock.send(self._unsent)
         except BlockingIOError:
             sent = 0
+        except OSError:  # it hears us no more; what it said before it went still counts
+            self._unsent = b""
+            return
         self._unsent = self._unsent[sent:]
         if len(self._unsent) > _BACKLOG_MAX:
             raise OSError("the client does not read")

@@ -44,6 +44,11 @@ class Stock:
         self._asked[host] -= asked
         self._spares[host].extend(number for number in numbers if number not in self._reserved)
 
+    @property
+    def asking(self) -> bool:
+        """Whether answers are to come."""
+        return any(self._asked)
+
     def reserve(self, numbers: Iterable[int]) -> None:
         """These are in use by a session that is being restored: they may be in stock, or on their way to us."""
         self._reserved.update(numbers)

@@ -103,10 +103,12 @@ class Stream:
     def relink(self) -> None:
         """Find out anew whether packets of this stream, and of its peer, can take the fast path."""
         peer = self.peer
-        ready = peer is not None and self.source is not None and peer.source is not None
-        self.out = peer.sock if ready and peer and not self._fenced() else None
-        if peer is not None:
-            peer.out = self.sock if ready and not peer._fenced() else None
+        if peer is None:
+            self.out = None
+            return
+        ready = self.source is not None and peer.source is not None
+        self.out = peer.sock if ready and self.packets and not self._fenced() else None
+        peer.out = self.sock if ready and peer.packets and not peer._fenced() else None
 
     def _fenced(self) -> bool:
         return self.line is None or self.line.fenced
@@ -136,11 +138,12 @@ class Stream:
         if self._fenced():
             self.lost += 1
             return
-        if not self.packets:
-            self.first = now
         self.packets += 1
         self.octets += length
         self.last = now
+        if self.packets == 1:
+            self.first = now
+            self.relink()
         peer = self.peer
         if peer is None:
             return
