@@ -136,13 +136,13 @@ def failovers(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
 
 
 def print_report(report: dict[str, Any]) -> None:
-    console.print(
-        f"[bold]failover {report['id']}[/]: {report['backend']} ({report['pool']}), {report['cause']}: {report['reason']}"
-    )
+    what = f"{report['backend']} ({report['pool']}), {report['cause']}: {report['reason']}"
+    console.print(f"[bold]failover {report['id']}[/]: {what}")
     detection = "" if report["detection_ms"] is None else f"{report['detection_ms']} ms after its last sign of life; "
+    gap = report["gap_ms"]
     console.print(
         f"  {detection}{report['moved']} moved, {report['lost']} lost, {report['ended']} hung up meanwhile; "
-        f"all moved after {report['all_moved_ms']} ms; silence p50 {report['gap_ms']['p50']} p99 {report['gap_ms']['p99']} ms"
+        f"all moved after {report['all_moved_ms']} ms; silence p50 {gap['p50']} p99 {gap['p99']} ms"
     )
     for at_ms, what in report["timeline"]:
         console.print(f"  {at_ms:>9.1f} ms  {what}", highlight=False)

@@ -2,7 +2,7 @@
 
 It holds the state that outlives one exchange. What happens on it is written elsewhere, one subject per file:
 `setup` (the INVITE), `midcall` (everything in the dialogs), `proxy.failover.recovery` (a leg replaced). Events of one
-call are taken one after the other: while media is being asked, or a leg is being replaced, they wait in `inbox`.
+call are taken one after the other: while media is being asked, or a leg is being replaced, they wait.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from media.api import MediaPlane
 from proxy.calls.leg import Leg
 from proxy.calls.snapshot import snapshot
-from proxy.sip.message import Field
+from proxy.sip.message import Field, Request
+from proxy.sip.server_transaction import ServerTransaction
 
 if TYPE_CHECKING:
     from proxy.backends import Backend
@@ -27,12 +28,31 @@ RINGING, TALKING, ENDED = "ringing", "talking", "ended"
 Event = Callable[[], None]
 
 
+class HeldRequest:
+    """A request in a dialog that waits until the events of its call go on."""
+
+    __slots__ = ("request", "take", "transaction")
+
+    def __init__(
+        self,
+        take: Callable[[bytes, Request, ServerTransaction], None],
+        request: Request,
+        transaction: ServerTransaction,
+    ) -> None:
+        self.take = take
+        self.request = request
+        self.transaction = transaction
+
+    def __call__(self) -> None:
+        self.take(self.request.to_tag, self.request, self.transaction)
+
+
 class Call:
     """`uri`, `from_value`, `to_value` and `fields` are what the INVITE asked for: a recovery asks a backup the same."""
 
     __slots__ = (
         "a", "answered_at", "b", "calls", "created_at", "fields", "from_value", "held_events", "id", "legs_made",
-        "media", "on_ended", "reinvite", "setup", "state", "to_value", "uri",
+        "media", "min_se_s", "on_ended", "reinvite", "setup", "state", "to_value", "uri",
     )  # fmt: skip
 
     def __init__(self, calls: Calls, call_id: str, media: MediaPlane, created_at: float) -> None:
@@ -51,6 +71,7 @@ class Call:
         self.setup: Setup | None = None
         self.reinvite: Reinvite | None = None
         self.legs_made = 0
+        self.min_se_s = 0  # what a backend asked for with 422 (RFC 4028 §7.3)
         self.held_events: list[Event] | None = None  # not None: events wait
         self.on_ended: Callable[[], None] | None = None  # a recovery under way wants to know
 
@@ -113,6 +134,14 @@ class Call:
     def hold_events(self) -> None:
         if self.held_events is None:
             self.held_events = []
+
+    def refuse_held_invites(self, leg: Leg) -> None:
+        """We are about to send an INVITE on `leg`: one of its peer that waits meets it (RFC 3261 §14.2). To let it
+        wait would make the peer answer ours with 491 for as long as it gets no answer."""
+        for event in list(self.held_events or ()):
+            if isinstance(event, HeldRequest) and event.request.method == b"INVITE" and event.request.to_tag == leg.tag:
+                event.transaction.reply(491)
+                self.held_events.remove(event)  # type: ignore[union-attr]
 
     def release_events(self) -> None:
         while self.held_events:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from media.api import MediaPlane
 from proxy.backends import Backend, Backends, Pool, Router
 from proxy.calls import midcall, session_timer
-from proxy.calls.call import ENDED, TALKING, Call
+from proxy.calls.call import ENDED, TALKING, Call, HeldRequest
 from proxy.calls.headers import crossing
 from proxy.calls.invite import forwarded, invite
 from proxy.calls.leg import Leg
@@ -88,10 +88,12 @@ class Calls:
             transaction.reply(481)  # its calls are being carried over: a late BYE of the dead must not end one
         elif call.held_events is None or (request.method == b"BYE" and leg.dialog):
             midcall.receive(self, leg, request, transaction)
+        elif request.method == b"INVITE" and leg.dialog and leg.inviting is not None:
+            transaction.reply(491)  # it met ours, which will not end before this one is answered
         else:
             if request.method == b"INVITE":
                 transaction.reply(100)
-            call.held_events.append(lambda: self._in_dialog(tag, request, transaction))
+            call.held_events.append(HeldRequest(self._in_dialog, request, transaction))
 
     def on_ack(self, request: Request) -> None:
         leg = self.index.get(request.to_tag)
@@ -137,6 +139,11 @@ class Calls:
         caller = origin if origin is not None and self.backends.pool_of(origin).settings.recover else None
         call.a = self.make_leg(call, "a", self.stack.new_tag(), transaction.flow, caller)
         call.a.invited = transaction
+        short = session_timer.refusal(self, call.a, request)
+        if short is not None:
+            transaction.reply(422, call.a.tag, tuple(short))
+            self.drop_leg(call.a)
+            return
         self.register(call)
         call.setup = Setup(self, call, request, transaction)
         call.setup.place(backend)
@@ -177,7 +184,7 @@ class Calls:
         on_response: OnResponse,
         user: bytes | None = None,
     ) -> InviteClientTransaction:
-        request = invite(call, leg, body, [*extra, *session_timer.proposal(self.settings.sip)], user)
+        request = invite(call, leg, body, [*extra, *session_timer.proposal(self, leg)], user)
         transaction = self.stack.request(request, leg.flow, on_response)
         assert isinstance(transaction, InviteClientTransaction)
         leg.inviting = transaction
@@ -261,15 +268,20 @@ class Calls:
             return
         self.end(call, why, skip=leg if message.flow is not None else None)
 
-    # -- session timers
-
-    def session_fields(self, leg: Leg, request: Request | None) -> list[Field]:
-        return []
-
-    def refreshed(self, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
-        transaction.reply(200, extra=tuple(self.session_fields(leg, request)))
+    def leg_expired(self, call: Call, leg: Leg) -> None:
+        """The refresh of a session timer stayed away: that peer is gone (RFC 4028 §10)."""
+        if leg.backend and self.on_leg_lost(call, leg, "session timer expired"):
+            return
+        self.end(call, f"session timer of the {leg.name} side expired")
 
     # -- the end
+
+    def give_up_invites(self, backend: Backend) -> None:
+        """A dead backend will not answer the INVITE of a recovery, though it may have begun to ring: what waits for
+        it tries another one. Legs that are in place are the business of the failover of this backend."""
+        for leg in list(self.index.values()):
+            if leg.backend is backend and leg.inviting is not None and leg.call and leg not in leg.call.legs():
+                leg.inviting.fail(408)
 
     def drop_leg(self, leg: Leg) -> None:
         """Take a leg out of the tables; its dialog is the caller's business."""

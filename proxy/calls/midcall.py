@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.calls import session_timer
 from proxy.calls.call import ENDED, Call
 from proxy.calls.headers import contact, crossing
 from proxy.calls.leg import Leg
@@ -118,7 +119,7 @@ def _updated(
     """UPDATE with an offer crosses (RFC 3311); without one it is a session refresh, which is each leg's own."""
     other = call.other(leg)
     if not request.sdp:
-        calls.refreshed(leg, request, transaction)
+        _session_refreshed(calls, leg, request, transaction)
         return
     refusal = other.offers_pending() if leg.dialog is not None else 0
     if refusal:
@@ -148,7 +149,7 @@ def _updated(
 
     def reply(message: Response, sdp: bytes) -> None:
         leg.local_sdp = sdp
-        extra = [contact(transaction.flow), *crossing(message), *calls.session_fields(leg, request)]
+        extra = [contact(transaction.flow), *crossing(message), *session_timer.accept(calls, leg, request)]
         transaction.respond(response(request, message.status, leg.tag, extra, sdp, message.reason))
 
     call.then(
@@ -156,10 +157,23 @@ def _updated(
     )
 
 
+def _session_refreshed(calls: Calls, leg: Leg, request: Request, transaction: ServerTransaction) -> None:
+    short = session_timer.refusal(calls, leg, request)
+    if short is not None:
+        transaction.reply(422, extra=tuple(short))
+        return
+    extra = (contact(transaction.flow), *session_timer.accept(calls, leg, request))
+    transaction.reply(200, extra=extra)
+
+
 def _reinvited(calls: Calls, call: Call, leg: Leg, request: Request, transaction: InviteServerTransaction) -> None:
     refusal = 491 if call.setup is not None else leg.offers_pending()
     if refusal:
         transaction.reply(refusal, extra=(RETRY_AFTER,) if refusal == 500 else ())
+        return
+    short = session_timer.refusal(calls, leg, request)
+    if short is not None:
+        transaction.reply(422, extra=tuple(short))
         return
     transaction.reply(100)
     leg.invited = transaction
@@ -201,7 +215,7 @@ class Reinvite:
     def _send(self, body: bytes) -> None:
         if self.offer:
             self.other.local_sdp = body
-        fields = [*crossing(self.request), *self.calls.session_fields(self.other, None)]
+        fields = [*crossing(self.request), *session_timer.proposal(self.calls, self.other)]
         self.other.invite(self.calls.stack, fields, body, self._answered)
 
     def _answered(self, message: Response) -> None:
@@ -223,6 +237,7 @@ class Reinvite:
         other = self.other
         if other.dialog:
             other.dialog.refresh(message)
+        session_timer.answered(self.calls, other, message)
         if not message.sdp:
             other.acknowledge(self.calls.stack, message)
             self._reply(message, message.body)
@@ -255,7 +270,7 @@ class Reinvite:
             leg.local_sdp = body
         call.reinvite = None
         self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")
-        extra = [contact(self.transaction.flow), *crossing(message), *calls.session_fields(leg, self.request)]
+        extra = [contact(self.transaction.flow), *crossing(message), *session_timer.accept(calls, leg, self.request)]
         self.transaction.respond(response(self.request, message.status, leg.tag, extra, body, message.reason))
 
     def answer_from(self, body: bytes) -> None:
@@ -266,6 +281,7 @@ class Reinvite:
         call.reinvite = None
         self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")
         extra = [contact(self.transaction.flow), (b"content-type", b"Content-Type: application/sdp")]
+        extra += session_timer.accept(calls, leg, self.request)
         self.transaction.respond(response(self.request, 200, leg.tag, extra, body))
 
     def abandon(self, status: int) -> None:

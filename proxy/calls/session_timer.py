@@ -1,14 +1,156 @@
-"""Session timers of one leg (RFC 4028)."""
+"""Session timers, each leg's own (RFC 4028): a peer that vanished without a BYE does not hold a call for ever.
+
+`proxy.sip.session_timer` negotiates; this arms the clock, refreshes where that is ours (UPDATE where the peer allows
+it, else a re-INVITE with the description as it stands), and ends the call when a refresh stays away.
+"""
 
 from __future__ import annotations
 
-from proxy.config import SipSettings
-from proxy.sip.message import Field
+from typing import TYPE_CHECKING, Any
 
+from proxy.calls.leg import Leg
+from proxy.sip.message import Field, Message, Request, Response
+from proxy.sip.session_timer import SessionTimer
 
-def proposal(settings: SipSettings) -> list[Field]:
-    return []
+if TYPE_CHECKING:
+    from proxy.calls.calls import Calls
+    from proxy.net.timers import Timer
+
+SUPPORTED = (b"supported", b"Supported: timer")
+RETRY_S = 2.0  # after a refresh that met another transaction (491, 500)
 
 
 class LegTimer:
-    def cancel(self) -> None: ...
+    """The session timer of one leg, and the clock that it set."""
+
+    __slots__ = ("alarm", "session", "update")
+
+    def __init__(self, wanted_s: int, minimum_s: int) -> None:
+        self.session = SessionTimer(wanted_s, minimum_s)
+        self.update = False  # the peer takes UPDATE
+        self.alarm: Timer | None = None
+
+    def cancel(self) -> None:
+        if self.alarm:
+            self.alarm.cancel()
+            self.alarm = None
+
+    def note_ability(self, message: Message) -> None:
+        allow = message.get(b"allow")
+        if allow is not None:
+            self.update = b"UPDATE" in allow
+
+
+def timer_of(calls: Calls, leg: Leg) -> LegTimer:
+    if leg.timer is None:
+        sip = calls.settings.sip
+        minimum_s = max(sip.min_se_s, leg.call.min_se_s if leg.call else 0)
+        leg.timer = LegTimer(sip.session_expires_s, minimum_s)
+    return leg.timer
+
+
+def proposal(calls: Calls, leg: Leg) -> list[Field]:
+    """Headers of an INVITE or re-INVITE that we send on `leg`."""
+    return [SUPPORTED, *timer_of(calls, leg).session.request_fields()]
+
+
+def answered(calls: Calls, leg: Leg, message: Response) -> None:
+    """A 2xx to an INVITE, re-INVITE or UPDATE of ours on `leg`."""
+    timer = timer_of(calls, leg)
+    timer.note_ability(message)
+    timer.session.answered(message, calls.now())
+    _arm(calls, leg, timer)
+
+
+def refusal(calls: Calls, leg: Leg, request: Request) -> list[Field] | None:
+    """Headers of the 422 that `request` deserves; None when its interval is fine."""
+    if request.get(b"session-expires") is None:
+        return None
+    return timer_of(calls, leg).session.refusal(request)
+
+
+def accept(calls: Calls, leg: Leg, request: Request) -> list[Field]:
+    """Headers of the 2xx that we send on `leg` to an INVITE, re-INVITE or UPDATE."""
+    timer = timer_of(calls, leg)
+    timer.note_ability(request)
+    fields = timer.session.accept(request, calls.now())
+    _arm(calls, leg, timer)
+    return fields
+
+
+def too_small(leg: Leg, message: Response) -> bool:
+    """A 422 came to our INVITE (RFC 4028 §7.3): True when it can be asked again, with a longer interval."""
+    if leg.timer is None or leg.call is None or not leg.timer.session.too_small(message):
+        return False
+    leg.call.min_se_s = leg.timer.session.minimum_s
+    return True
+
+
+def restore(calls: Calls, leg: Leg, state: dict[str, Any] | None) -> None:
+    if state is not None:
+        timer = leg.timer = LegTimer(0, 0)
+        timer.session = SessionTimer.restore(state["session"], calls.now())
+        timer.update = state["update"]
+        _arm(calls, leg, timer)
+
+
+def snapshot(leg: Leg, now: float) -> dict[str, Any] | None:
+    timer = leg.timer
+    return {"session": timer.session.snapshot(now), "update": timer.update} if timer else None
+
+
+def _arm(calls: Calls, leg: Leg, timer: LegTimer) -> None:
+    timer.cancel()
+    session = timer.session
+    at = session.refresh_at or session.expires_at
+    if at is not None:
+        timer.alarm = calls.stack.timers.start(max(0.0, at - calls.now()), lambda _: _due(calls, leg))
+
+
+def _due(calls: Calls, leg: Leg) -> None:
+    call, timer = leg.call, leg.timer
+    if call is None or timer is None or leg.dialog is None:
+        return
+    expires_at = timer.session.expires_at
+    if expires_at is not None and calls.now() >= expires_at:
+        calls.leg_expired(call, leg)
+        return
+    # Should the refresh fail, the session still has until `expires_at`.
+    timer.alarm = calls.stack.timers.start(max(RETRY_S, (expires_at or 0) - calls.now()), lambda _: _due(calls, leg))
+    if call.held_events is not None or leg.offers_pending():
+        timer.cancel()
+        timer.alarm = calls.stack.timers.start(RETRY_S, lambda _: _due(calls, leg))
+    elif timer.update:
+        fields = [SUPPORTED, *timer.session.request_fields()]
+        leg.request(calls.stack, b"UPDATE", fields, b"", lambda message: _refreshed(calls, leg, message))
+    else:
+        fields = [(b"content-type", b"Content-Type: application/sdp"), *proposal(calls, leg)]
+        leg.invite(calls.stack, fields, leg.local_sdp, lambda message: _refreshed(calls, leg, message))
+
+
+def _refreshed(calls: Calls, leg: Leg, message: Response) -> None:
+    if message.status < 200:
+        return
+    if leg.inviting is not None and message.method == b"INVITE":
+        if message.status < 300:
+            if leg.dialog:
+                leg.dialog.refresh(message)
+            leg.acknowledge(calls.stack, message)
+        leg.inviting = None
+    call, timer = leg.call, leg.timer
+    if call is None or timer is None:
+        return
+    if message.status < 300:
+        answered(calls, leg, message)
+    elif message.status == 422 and timer.session.too_small(message):
+        timer.cancel()
+        timer.alarm = calls.stack.timers.start(0.0, lambda _: _due(calls, leg))
+    elif message.status in (408, 481) or (message.status == 503 and message.flow is None):
+        calls.dialog_gone(call, leg, message)
+    elif message.status in (405, 501):
+        timer.update = False
+        timer.cancel()
+        timer.alarm = calls.stack.timers.start(0.0, lambda _: _due(calls, leg))
+    elif message.status in (491, 500):
+        timer.cancel()
+        timer.alarm = calls.stack.timers.start(RETRY_S, lambda _: _due(calls, leg))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.backends import Backend
+from proxy.calls import session_timer
 from proxy.calls.call import ENDED, RINGING, TALKING, Call
 from proxy.calls.headers import contact, crossing
 from proxy.calls.leg import Leg
@@ -158,6 +159,7 @@ class Setup:
             leg.acknowledge(calls.stack, message)
         else:
             calls.await_late_answer(call, a, leg, message)
+        session_timer.answered(calls, leg, message)
         self._respond(fork, message, body)
         calls.answered(call)
 
@@ -165,6 +167,8 @@ class Setup:
         if body and message.sdp:
             self.call.a.local_sdp = body
         extra = [contact(self.transaction.flow), *crossing(message)]
+        if message.status >= 200:
+            extra += session_timer.accept(self.calls, self.call.a, self.request)
         routes = [entry for entry in self.request.fields if entry[0] == b"record-route"]
         reply = response(self.request, message.status, fork.a.local_tag, routes + extra, body, message.reason)
         self.transaction.respond(reply)
@@ -172,6 +176,12 @@ class Setup:
     def _refused(self, leg: Leg, message: Response) -> None:
         calls = self.calls
         status = message.status
+        if status == 422 and session_timer.too_small(leg, message):
+            assert leg.backend
+            backend = leg.backend
+            calls.drop_leg(leg)
+            self.place(backend)
+            return
         if status == 503 or message.flow is None:
             calls.note_unavailable(leg, message)
             if self.next_backend(leg):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from proxy.calls import session_timer
 from proxy.sip.dialog import Dialog
 
 if TYPE_CHECKING:
@@ -35,14 +36,14 @@ def snapshot(call: Call) -> dict[str, Any]:
         "to": call.to_value,
         "fields": [list(entry) for entry in call.fields],
         "legs_made": call.legs_made,
-        "a": _leg(call.a),
-        "b": _leg(call.b) if call.b else None,
+        "a": _leg(call.a, now),
+        "b": _leg(call.b, now) if call.b else None,
         "media": call.media.snapshot(call.id),
         "anchored": call.media.anchors,
     }
 
 
-def _leg(leg: Leg) -> dict[str, Any]:
+def _leg(leg: Leg, now: float) -> dict[str, Any]:
     return {
         "name": leg.name,
         "tag": leg.tag,
@@ -52,6 +53,7 @@ def _leg(leg: Leg) -> dict[str, Any]:
         "dialog": leg.dialog.snapshot() if leg.dialog else None,
         "local_sdp": leg.local_sdp,
         "remote_sdp": leg.remote_sdp,
+        "timer": session_timer.snapshot(leg, now),
     }
 
 
@@ -89,4 +91,5 @@ def _restore_leg(calls: Calls, call: Call, state: dict[str, Any]) -> Leg:
     leg = calls.make_leg(call, state["name"], state["tag"], flow, backend)
     leg.dialog = Dialog.restore(state["dialog"])
     leg.local_sdp, leg.remote_sdp = state["local_sdp"], state["remote_sdp"]
+    session_timer.restore(calls, leg, state["timer"])
     return leg

@@ -59,6 +59,7 @@ class Failovers:
         refusal = decide(change.verdict, change.diagnosis, pool, calls=len(steps), running=backend in self.moving)
         if change.verdict is Verdict.DOWN and pool.settings.recover:
             backend.fenced = True
+            self._calls.give_up_invites(backend)
         if refusal is not None:
             if change.verdict is Verdict.DOWN:
                 self.refusals[refusal] += 1
@@ -74,6 +75,7 @@ class Failovers:
         """Order: treat `backend` as dead and move its calls now."""
         backend.admin = Admin.MAINT
         backend.fenced = True
+        self._calls.give_up_invites(backend)
         steps = plan(self._calls.live.values(), backend)
         report = self._report(backend, "operator", why, steps)
         self._start(self._move(report, backend, steps, alive=False))
@@ -138,7 +140,8 @@ class Failovers:
         report.note(now, f"{report.count('moved')} moved, {report.count('lost')} lost, {report.count('ended')} ended")
         log.warning(
             "backend=%s failover=%d moved=%d lost=%d ended=%d all_moved_ms=%s",
-            backend.name, report.id, report.count("moved"), report.count("lost"), report.count("ended"), report.all_moved_ms,
+            backend.name, report.id, report.count("moved"), report.count("lost"), report.count("ended"),
+            report.all_moved_ms,
         )  # fmt: skip
 
     async def _recover(self, report: Report, step: Step, *, alive: bool, deadline: float) -> CallResult:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from media.api import MediaError
 from media.sdp import SdpError, agree, parse
 from proxy.backends import Backend
-from proxy.calls import ENDED, TALKING, Call, Calls, Leg
+from proxy.calls import ENDED, TALKING, Call, Calls, Leg, session_timer
 from proxy.calls.headers import own
 from proxy.failover.pace import Pace
 from proxy.failover.plan import Kind, Step
@@ -186,6 +186,8 @@ class Recovery:
         message, placed = await self._invite(leg, backend, offer)
         if message.status >= 300:
             self.result.error = f"{backend.name}: {message.status} {message.reason.decode(errors='replace')}"
+            if message.status == 422 and session_timer.too_small(leg, message):
+                self.tried.remove(backend)  # once more, with the longer interval that it wants
             if message.status == 503 or message.flow is None:
                 self.calls.note_unavailable(leg, message)
             return None
@@ -195,6 +197,7 @@ class Recovery:
             self._check()
             self.result.error = f"{backend.name}: answered without a session description"
             return None
+        session_timer.answered(self.calls, leg, message)
         self.result.answered_ms = self._ms()
         self.result.backend = backend.name
         leg.dialog = Dialog.uac(placed.request, message)
@@ -308,6 +311,7 @@ class Recovery:
             while survivor.offers_pending():
                 await asyncio.sleep(AUDIO_POLL_S)
                 self._check()
+            call.refuse_held_invites(survivor)
             message = await self._reinvite_once(survivor, sdp)
             self._check()
             if message.status < 300:
@@ -365,7 +369,7 @@ class Recovery:
             call.b = leg
         if dead.invited is not None:
             dead.invited.stop()  # a 2xx that the dead will never acknowledge
-        if self.alive:
+        if self.alive or not self._old().fenced:  # planned, or it came back while we were at it
             dead.bye(calls.stack, [])
         else:
             calls.leave_behind(dead)
