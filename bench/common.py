@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -63,30 +64,38 @@ def pss_bytes(pid: int) -> int:
     return total
 
 
-def udp_ports(pid: int, host: str | None = None) -> list[int]:
-    """Local ports of the UDP sockets that the process and its descendants hold (one that two share counts once);
-    with `host` only those bound to that IPv4 address."""
+@dataclass(frozen=True)
+class UdpSocket:
+    host: str | None  # of an IPv4 socket
+    port: int
+    queued_bytes: int  # memory of what waits in its buffers
+
+
+def udp_sockets(pid: int) -> list[UdpSocket]:
+    """The UDP sockets that the process and its descendants hold; one that two of them share counts once."""
     inodes = set()
     for member in family(pid):
         with contextlib.suppress(OSError):
             for fd in Path(f"/proc/{member}/fd").iterdir():
                 with contextlib.suppress(OSError):
                     inodes.add(os.readlink(fd).removeprefix("socket:[").removesuffix("]"))
-    ports = []
+    sockets = []
     for table in ("udp", "udp6"):
         with contextlib.suppress(OSError):
             for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-                fields = row.split()
-                address, _, port = fields[1].partition(":")
-                if fields[9] in inodes and host in (None, _ipv4(address)):
-                    ports.append(int(port, 16))
-    return ports
+                _, local, _, _, queues, _, _, _, _, inode, *_ = row.split()
+                if inode in inodes:
+                    address, _, port = local.partition(":")
+                    queued = sum(int(queue, 16) for queue in queues.split(":"))
+                    sockets.append(UdpSocket(_ipv4(address), int(port, 16), queued))
+    return sockets
 
 
-def _ipv4(little_endian_hex: str) -> str | None:
-    if len(little_endian_hex) != 8:
+def _ipv4(address: str) -> str | None:
+    """An address as /proc/net/udp writes it: the word of the network order, in hexadecimal of the host's."""
+    if len(address) != 8:
         return None
-    return socket.inet_ntoa(int(little_endian_hex, 16).to_bytes(4, sys.byteorder))
+    return socket.inet_ntoa(int(address, 16).to_bytes(4, sys.byteorder))
 
 
 def settle(value: Callable[[], int], what: str, timeout_s: float) -> int:

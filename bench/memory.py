@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.common import progress, pss_bytes, report, settle, udp_ports
+from bench.common import progress, pss_bytes, report, settle, udp_sockets
 from bench.load import caller, far_ends, hold
 from bench.peers import AQUEDUCT, SLOW_PROBES, UAC, aqueduct_settings, start_aqueduct
 
@@ -48,12 +48,15 @@ def kernel_bytes_per_socket() -> int:
     return sum(sizes.values())
 
 
-def buffered_bytes() -> int:
-    """What waits in the UDP buffers of this network namespace."""
-    for line in Path("/proc/net/sockstat").read_text().splitlines():
-        if line.startswith("UDP:"):
-            return int(line.split()[-1]) * 4096
-    return 0
+def kernel_bytes(pid: int) -> int:
+    sockets = udp_sockets(pid)
+    return len(sockets) * kernel_bytes_per_socket() + sum(each.queued_bytes for each in sockets)
+
+
+def media_ports(pid: int) -> set[int]:
+    """The relay's RTP ports: even by RFC 3550 §11."""
+    ports = {each.port for each in udp_sockets(pid) if each.host == AQUEDUCT[0] and each.port != AQUEDUCT[1]}
+    return {port for port in ports if port % 2 == 0}
 
 
 def latch(ports: set[int]) -> None:
@@ -76,13 +79,13 @@ def measure(calls: int, work: Path) -> dict[str, object]:
             if warm_up.finish().failed:
                 raise RuntimeError(f"calls failed:\n{warm_up.report()}")
             pss_before = settle(lambda: pss_bytes(pid), "memory without calls", 10.0)
-            sockets_before, buffered_before = len(udp_ports(pid)), buffered_bytes()
+            sockets_before, kernel_before = len(udp_sockets(pid)), kernel_bytes(pid)
             holder = hold(server, work, calls, keys)
             try:
-                latch({port for port in udp_ports(pid, AQUEDUCT[0]) if port % 2 == 0} - {AQUEDUCT[1]})
+                latch(media_ports(pid))
                 pss = settle(lambda: pss_bytes(pid), "memory with calls", 10.0) - pss_before
-                sockets = len(udp_ports(pid)) - sockets_before
-                buffered = max(0, buffered_bytes() - buffered_before)
+                sockets = len(udp_sockets(pid)) - sockets_before
+                kernel = kernel_bytes(pid) - kernel_before
                 if holder.figures().current != calls:
                     raise RuntimeError(f"only {holder.figures().current} calls are up:\n{holder.report()}")
             finally:
@@ -92,7 +95,6 @@ def measure(calls: int, work: Path) -> dict[str, object]:
     finally:
         for end in uas:
             end.kill()
-    kernel = sockets * kernel_bytes_per_socket() + buffered
     return {
         "bytes_per_call": round((pss + kernel) / calls),
         "user_bytes_per_call": round(pss / calls),
