@@ -33,31 +33,37 @@ _USUAL = (
 ).split()
 _KEYS: dict[bytes, bytes] = {name: name.lower() for name in _USUAL} | dict(COMPACT)
 _TOKEN = re.compile(rb"[A-Za-z0-9\-.!%*_+`'~]+")
-_STATUS = re.compile(rb"SIP/2\.0 ([1-6]\d\d) ?(.*)", re.DOTALL)
-_FOLD = re.compile(rb"[ \t]*\r\n[ \t]+")
-_REQUIRED = (b"via", b"from", b"to", b"call-id", b"cseq")
+_STATUS = re.compile(rb"SIP/2\.0 ([1-6]\d\d)(?: (.*))?", re.DOTALL)
+_FOLD = re.compile(rb"\r\n[ \t]+")
+_TAG = re.compile(rb";\s*tag\s*=\s*([^\s;,]*)", re.IGNORECASE)
+_VIA = re.compile(rb"\s*SIP\s*/\s*\d+\.\d+\s*/\s*[A-Za-z0-9\-.!%*_+`'~]+\s+[^\s;,]", re.IGNORECASE)
+_LIST_VALUE = re.compile(rb'(?:[^,"<]+|"(?:[^"\\]|\\.)*"?|<[^>]*>?)+', re.DOTALL)
+_REQUIRED = frozenset((b"via", b"from", b"to", b"call-id", b"cseq"))
+_SINGLE = (b"from", b"to", b"call-id", b"cseq", b"content-length", b"max-forwards")
 
 REASONS = {
     100: b"Trying", 180: b"Ringing", 181: b"Call Is Being Forwarded", 182: b"Queued", 183: b"Session Progress",
     200: b"OK", 202: b"Accepted", 300: b"Multiple Choices", 301: b"Moved Permanently", 302: b"Moved Temporarily",
     400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found", 405: b"Method Not Allowed",
     407: b"Proxy Authentication Required", 408: b"Request Timeout", 415: b"Unsupported Media Type",
+    416: b"Unsupported URI Scheme",
     420: b"Bad Extension", 422: b"Session Interval Too Small", 480: b"Temporarily Unavailable",
     481: b"Call/Transaction Does Not Exist", 482: b"Loop Detected", 483: b"Too Many Hops", 486: b"Busy Here",
     487: b"Request Terminated", 488: b"Not Acceptable Here", 491: b"Request Pending", 500: b"Server Internal Error",
-    501: b"Not Implemented", 503: b"Service Unavailable", 504: b"Server Time-out", 513: b"Message Too Large",
-    603: b"Decline",
+    501: b"Not Implemented", 503: b"Service Unavailable", 504: b"Server Time-out", 505: b"Version Not Supported",
+    513: b"Message Too Large", 603: b"Decline",
 }  # fmt: skip
 
 
 class SipError(ValueError):
     """A message that cannot be read. `where` names the line or header; `partial` holds what could be read of a
-    request, so that it can be answered 400 (RFC 3261 §16.3 step 1)."""
+    request, so that it can be answered with `status` (RFC 3261 §16.3 step 1)."""
 
-    def __init__(self, problem: str, where: str, partial: Request | None = None) -> None:
+    def __init__(self, problem: str, where: str, partial: Request | None = None, status: int = 400) -> None:
         super().__init__(f"{where}: {problem}")
         self.where = where
         self.partial = partial
+        self.status = status
 
 
 class Message:
@@ -196,34 +202,17 @@ def tag_of(value: bytes) -> bytes:
     """The tag parameter of a From or To value; empty when there is none."""
     start = value.rfind(b">") + 1
     at = value.find(b";tag=", start)
-    if at < 0:
-        at = value.lower().find(b"tag=", start) - 1  # rare: blanks or capitals
-        if at < 0 or value[at : at + 1] not in b"; \t":
-            return b""
-    return value[at + 5 :].partition(b";")[0].strip()
+    if at >= 0:
+        return value[at + 5 :].partition(b";")[0].strip()
+    found = _TAG.search(value, start)  # rare: blanks or capitals
+    return found[1] if found else b""
 
 
 def split_list(value: bytes) -> list[bytes]:
     """Split a comma list outside quotes and angle brackets."""
     if b"," not in value:
         return [value] if value else []
-    parts: list[bytes] = []
-    start = depth = 0
-    quoted = False
-    for at, byte in enumerate(value):
-        if quoted:
-            if byte == 0x22 and value[at - 1] != 0x5C:
-                quoted = False
-        elif byte == 0x22:
-            quoted = True
-        elif byte == 0x3C:
-            depth += 1
-        elif byte == 0x3E:
-            depth -= 1
-        elif byte == 0x2C and depth <= 0:
-            parts.append(value[start:at].strip())
-            start = at + 1
-    parts.append(value[start:].strip())
+    parts = map(bytes.strip, _LIST_VALUE.findall(value))
     return [part for part in parts if part]
 
 
@@ -243,62 +232,65 @@ def parse(data: bytes) -> Request | Response:
         key = keys.get(name)
         if key is None:
             if not colon or not _TOKEN.fullmatch(name.rstrip()):
-                raise _unreadable(lines, fields, "not a header field", line)
+                raise _unreadable(lines, "not a header field", line)
             key = key_of(name)
         fields.append((key, line))
         present.add(key)
         if key == b"content-length":
-            try:
-                length = int(value)
-            except ValueError:
-                length = -1
+            digits = value.strip()
+            length = int(digits) if len(digits) < 10 and digits.isdigit() else -1
             if not 0 <= length <= len(body):
-                raise _unreadable(lines, fields, f"Content-Length {value!r} but {len(body)} bytes came", line)
+                raise _unreadable(lines, f"Content-Length {value[:40]!r} but {len(body)} bytes came", line)
             if length < len(body):
                 body = body[:length]
-    for key in _REQUIRED:
-        if key not in present:
-            raise _unreadable(lines, fields, "missing header", key)
-    message = _start(lines[0], fields, body)
-    number, _, method = (message.get(b"cseq") or b"").partition(b" ")
-    if not number.isdigit() or int(number) > 0x7FFFFFFF or not method:
-        raise _unreadable(lines, fields, "CSeq is not a number below 2**31 and a method", number)
-    if type(message) is Request and method.strip() != message.method:
-        raise _unreadable(lines, fields, "CSeq names another method than the request", method)
+    if not present >= _REQUIRED:
+        raise _unreadable(lines, "missing header", min(_REQUIRED - present))
+    if len(present) != len(fields):
+        keys_seen = [key for key, _ in fields]
+        for key in _SINGLE:
+            if keys_seen.count(key) > 1:
+                raise _unreadable(lines, "more than one", key)
+    message = _start(lines, fields, body)
+    via = fields[0][1] if fields[0][0] == b"via" else b":" + (message.get(b"via") or b"")  # mostly it comes first
+    if not _VIA.match(via, via.index(b":") + 1):
+        raise _unreadable(lines, "not a Via", b"via")
+    cseq = (message.get(b"cseq") or b"").split()
+    if len(cseq) != 2 or not cseq[0].isdigit() or len(cseq[0]) > 20 or int(cseq[0]) > 0x7FFFFFFF:
+        raise _unreadable(lines, "CSeq is not a number below 2**31 and a method", b"cseq")
+    if type(message) is Request and cseq[1] != message.method:
+        raise _unreadable(lines, "CSeq names another method than the request", b"cseq")
     return message
 
 
-def _start(line: bytes, fields: list[Field], body: bytes) -> Request | Response:
+def _start(lines: list[bytes], fields: list[Field], body: bytes) -> Request | Response:
+    line = lines[0]
     if line.startswith(b"SIP/2.0 "):
         status = _STATUS.fullmatch(line)
         if not status:
             raise SipError("not a status line", repr(line[:80]))
-        return Response(int(status[1]), status[2], fields, body)
+        return Response(int(status[1]), status[2] or b"", fields, body)
     parts = line.split(b" ")
     if len(parts) != 3 or parts[2].upper() != b"SIP/2.0" or not parts[1] or not _TOKEN.fullmatch(parts[0]):
-        raise SipError("not a request line", repr(line[:80]))
+        raise _unreadable(lines, "not a request line", line)
     if parts[1][:1] == b"<":
-        raise SipError("Request-URI in angle brackets", repr(line[:80]))
+        raise _unreadable(lines, "Request-URI in angle brackets", line)
     return Request(parts[0], parts[1], fields, body)
 
 
-def _unreadable(lines: list[bytes], fields: list[Field], problem: str, where: bytes) -> SipError:
+def _unreadable(lines: list[bytes], problem: str, where: bytes) -> SipError:
     """The error, with what is left of a request when an answer could still find its way back."""
-    partial = None
-    try:
-        message = _start(lines[0], fields, b"")
-    except SipError:
-        message = None
-    if isinstance(message, Request):
-        known = {key for key, _ in fields}
-        for line in lines[1:]:  # the loop above may have stopped before these
-            name, _, _ = line.partition(b":")
-            key = key_of(name)
-            if key in _REQUIRED and key not in known:
-                message.fields.append((key, line))
-        if all(message.get(key) for key in _REQUIRED):
-            partial = message
-    return SipError(problem, where[:80].decode(errors="replace"), partial)
+    parts = lines[0].split()
+    if len(parts) < 3 or parts[-1][:4].upper() != b"SIP/" or not _TOKEN.fullmatch(parts[0]):
+        return SipError(problem, where[:80].decode(errors="replace"))
+    partial = Request(parts[0], b" ".join(parts[1:-1]), [])
+    for line in lines[1:]:
+        name, colon, _ = line.partition(b":")
+        key = key_of(name)
+        if colon and key in _REQUIRED and (key == b"via" or partial.get(key) is None):
+            partial.fields.append((key, line))
+    answerable = partial.get(b"cseq") and _VIA.match(partial.get(b"via") or b"")
+    status = 400 if parts[-1].upper() == b"SIP/2.0" else 505
+    return SipError(problem, where[:80].decode(errors="replace"), partial if answerable else None, status)
 
 
 def response(request: Request, status: int, to_tag: bytes = b"", extra: Iterable[Field] = (), body: bytes = b"",
@@ -307,12 +299,9 @@ def response(request: Request, status: int, to_tag: bytes = b"", extra: Iterable
     fields = []
     for entry in request.fields:
         key = entry[0]
-        if key in _COPIED:
+        if key in _REQUIRED:
             if key == b"to" and to_tag and not tag_of(entry[1]):
                 entry = (key, entry[1] + b";tag=" + to_tag)
             fields.append(entry)
     fields += extra
     return Response(status, reason or REASONS.get(status, b"Status"), fields, body)
-
-
-_COPIED = frozenset(_REQUIRED)

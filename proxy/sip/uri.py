@@ -15,6 +15,8 @@ _URI = re.compile(
     re.IGNORECASE,
 )
 
+_QUOTED = re.compile(rb'\s*"(?:[^"\\]|\\.)*"', re.DOTALL)
+
 
 class UriError(ValueError):
     """Not a SIP URI."""
@@ -55,8 +57,10 @@ def parse_uri(text: bytes) -> Uri:
     port = int(found["port"] or 0)
     if port > 65535:
         raise UriError(f"port out of range: {text[:120]!r}")
-    return Uri(found["scheme"].lower(), found["user"] or b"", found["host"].decode().strip("[]").lower(), port,
-               found["params"] or b"", found["headers"] or b"")  # fmt: skip
+    host = found["host"].decode().strip("[]").lower().replace(":::", "::")  # RFC 5118 §4.10: a bug of RFC 3261's ABNF
+    return Uri(
+        found["scheme"].lower(), found["user"] or b"", host, port, found["params"] or b"", found["headers"] or b""
+    )
 
 
 def user_of(uri: bytes) -> bytes:
@@ -70,13 +74,16 @@ def user_of(uri: bytes) -> bytes:
 
 def addr_spec(value: bytes) -> bytes:
     """The URI inside a name-addr or addr-spec value: of `"Bob" <sip:b@x;y>;tag=1` it is `sip:b@x;y`."""
-    start = value.rfind(b"<")
-    if start >= 0:
-        end = value.find(b">", start)
-        if end < 0:
-            raise UriError(f"no closing bracket: {value[:120]!r}")
-        return value[start + 1 : end]
-    return value.partition(b";")[0].strip()  # without brackets the parameters are the header's (§20)
+    start = value.find(b"<")
+    if start < 0:
+        return value.partition(b";")[0].strip()  # without brackets the parameters are the header's (§20)
+    name = _QUOTED.match(value) if b'"' in value[:start] else None
+    if name:  # brackets inside the quotes are part of the name
+        start = value.find(b"<", name.end())
+    end = value.find(b">", start)
+    if start < 0 or end < 0:
+        raise UriError(f"no closing bracket: {value[:120]!r}")
+    return value[start + 1 : end].strip()
 
 
 def param(params: bytes, name: bytes) -> bytes | None:
