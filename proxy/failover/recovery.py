@@ -238,11 +238,12 @@ class Recovery:
                 heard = True
                 pace.heard(calls.now() - sent_at, refused=message.status == 503 or message.flow is None)
                 silence.cancel()
-            if message.status >= 300 or (message.status >= 200 and not final.done()):
-                if not final.done():
-                    final.set_result(message)
-            elif message.status >= 200:
-                calls.refuse_answer(leg, placed, message)
+            if message.status < 200:
+                return
+            if not final.done():
+                final.set_result(message)
+            elif message.status < 300 and (final.cancelled() or final.result().to_tag != message.to_tag):
+                calls.refuse_answer(leg, placed, message)  # too late, or another fork; not just the same 2xx again
 
         user = self.settings.outbound_user
         outbound = user.encode() if user and self.dead is self.call.a else None

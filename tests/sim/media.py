@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -22,11 +21,6 @@ from tests.sim.network import SimHost, SimNetwork
 PTIME_S = 0.02
 PACKET_BYTES = 172
 SENDS = (b"sendrecv", b"sendonly")
-
-
-@dataclass(slots=True, frozen=True)
-class SimStreamStats(StreamStats):
-    first_packet_at: float = 0.0
 
 
 class Stream:
@@ -249,7 +243,7 @@ class SimMedia:
         state = self._known(session)
         self.settle()
         streams = (
-            SimStreamStats(
+            StreamStats(
                 leg=name,
                 line=line,
                 packets=stream.packets,
