@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from typing import ClassVar
 
 from proxy.backends import Verdict
 from proxy.config import HealthSettings
@@ -53,9 +54,11 @@ class Change:
 
 
 class Detector:
+    silence_type: ClassVar[type[Silence]] = Silence
+
     def __init__(self, settings: HealthSettings, now: float) -> None:
         self.settings = settings
-        self.silence = Silence(now, settings.silence_min_ms / 1000, settings.silence_max_ms / 1000)
+        self.silence = self.silence_type(now, settings.silence_min_ms / 1000, settings.silence_max_ms / 1000)
         self.signs = Signs()
         self.verdict = Verdict.UNKNOWN
         self.diagnosis: Diagnosis | None = None

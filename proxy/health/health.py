@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from proxy.backends import Backend, Backends, Verdict
 from proxy.health.detector import Change
@@ -45,6 +45,9 @@ Listener = Callable[[VerdictChanged], None]
 
 
 class Health:
+    prober_type: ClassVar[type[Prober]] = Prober
+    selfcheck_type: ClassVar[type[SelfCheck]] = SelfCheck
+
     def __init__(
         self,
         backends: Backends,
@@ -64,9 +67,9 @@ class Health:
         self._beat: asyncio.TimerHandle | None = None
         self._host_probes: dict[Backend, tuple[float, UdpPort]] = {}
         everybody = list(backends)
-        self.selfcheck = SelfCheck(loop.time(), alone=len(everybody) == 1)
+        self.selfcheck = self.selfcheck_type(loop.time(), alone=len(everybody) == 1)
         self._probers = {
-            backend: Prober(backend, backends.pool_of(backend).settings.health, loop, self.selfcheck, self)
+            backend: self.prober_type(backend, backends.pool_of(backend).settings.health, loop, self.selfcheck, self)
             for backend in everybody
         }
 

@@ -1,15 +1,15 @@
 """The prober of one backend: sends OPTIONS, matches what comes back, keeps the time, feeds the detector.
 
 It stands beside the SIP stack, with a socket and time-outs of its own: an answer is late when the round-trip time
-says so (RFC 6298), not after 32 s. Matching is by our branch (RFC 3261 §17.1.3), which carries a token that nobody can guess
-and the number of the probe. One timer of the loop at a time, exact to the millisecond.
+says so (RFC 6298), not after 32 s. Matching is by our branch (RFC 3261 §17.1.3), which carries a token that nobody
+can guess and the number of the probe. One timer of the loop at a time, exact to the millisecond.
 """
 
 from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from proxy.backends import Backend
 from proxy.config import HealthSettings
@@ -32,6 +32,8 @@ class Owner(Protocol):
 
 
 class Prober:
+    detector_type: ClassVar[type[Detector]] = Detector
+
     __slots__ = (
         "_branch",
         "_due",
@@ -68,7 +70,7 @@ class Prober:
         now = loop.time()
         self.backend = backend
         self.settings = settings
-        self.detector = Detector(settings, selfcheck.awake(now))
+        self.detector = self.detector_type(settings, selfcheck.awake(now))
         self.flow: Flow | None = None
         self.rtt_s: float | None = None
         self.timeout_s = min(RTT_START_S, settings.timeout_max_ms / 1000)

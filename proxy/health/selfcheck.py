@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 
-BEAT_S = 0.01  # somebody asks for the time at least this often
-STALL_S = 0.03  # not having been asked for longer than this means that we stood still
+BEAT_S = 0.02  # somebody asks for the time at least this often
+STALL_S = 0.04  # not having been asked for longer than this means that we stood still
 
 
 class SelfCheck:
