@@ -79,6 +79,7 @@ class Detector:
         self._live_misses = 0
         self._live_missed_since = now
         self._unknown_dialogs: deque[float] = deque(maxlen=UNKNOWN_DIALOGS)
+        self._sensed_at = {"rtp": now, "control": now}
 
     # What happened
 
@@ -125,6 +126,7 @@ class Detector:
         self.counts[evidence] += 1
         if evidence in _SENSES:
             sense, sign = _SENSES[evidence]
+            self._sensed_at[sense] = now
             if getattr(self.signs, sense) is not sign:
                 setattr(self.signs, sense, sign)
                 self._explain(evidence.replace("_", " "), evidence)
@@ -268,6 +270,9 @@ class Detector:
         self._committed_at = now
         self._rising = 0
         self.fast = False
+        for sense, at in self._sensed_at.items():
+            if at <= self.heard_at:  # said before the silence began: it may have ended with it
+                setattr(self.signs, sense, Sign.NONE)
         self._settle(sip, reason, evidence)
 
     def _settle(self, sip: Sip, reason: str, evidence: Evidence) -> None:

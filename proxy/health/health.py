@@ -127,6 +127,7 @@ class Health:
             "longest_silence_ms": round(detector.silence.learned * 1000),
             "silence_needed_ms": round(detector.silence.needed * 1000),
             "last_good_at": prober.last_good_at,
+            "stray": prober.stray,
             "evidence": {str(kind): count for kind, count in sorted(detector.counts.items())},
         }
 

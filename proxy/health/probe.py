@@ -118,15 +118,18 @@ class Prober:
         now = self._loop.time()
         awake = self._selfcheck.awake(now)
         at = data.find(self._branch)
-        if at < 0 or not data.startswith(b"SIP/2.0 "):
+        if at < 0 or not data.startswith(b"SIP/2.0 ") or data[8:9] == b"1":  # a provisional one decides nothing
             self.stray += 1
             return
         at += len(self._branch)
         digits = data[at : at + 10]
-        sent_at = self._sent.pop(int(digits), None) if digits.isdigit() else None
-        if sent_at is None or data[8:9] == b"1":  # a copy of an answer, or a provisional one
+        number = int(digits) if digits.isdigit() else -1
+        sent_at = self._sent.pop(number, None)
+        if sent_at is None:  # a copy of an answer
             self.stray += 1
             return
+        if number >= self._open:  # an unanswered probe older than an answered one says nothing about now
+            self._open = number + 1
         rtt = awake - sent_at
         timely = rtt < self.timeout_s
         self._measure(rtt)
