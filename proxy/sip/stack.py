@@ -20,6 +20,7 @@ from proxy.sip.client_transaction import ClientTransaction, InviteClientTransact
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow, host_port
 from proxy.sip.message import Field, Request, Response, SipError, parse, response
+from proxy.sip.screening import screen
 from proxy.sip.server_transaction import ACCEPTED, InviteServerTransaction, Key, ServerTransaction
 from proxy.sip.times import Times
 from proxy.sip.transport import TcpTransport, UdpTransport
@@ -164,7 +165,7 @@ class Stack:
         request = error.partial
         if request is not None and request.method != b"ACK":
             way = self._answer_flow(request, flow)
-            way.send(response(request, 400, self.new_tag(), reason=b"Bad Request").encode())
+            way.send(response(request, error.status, self.new_tag()).encode())
 
     def _receive_response(self, message: Response) -> None:
         via = message.get(b"via") or b""
@@ -206,6 +207,13 @@ class Stack:
         if method == b"CANCEL":
             self._receive_cancel(request, way, key)
             return
+        if not request.to_tag:
+            refusal = screen(request)
+            if refusal is not None:
+                self.errors["screened"] += 1
+                log.debug("%r from %s refused: %s", request, flow.remote, refusal[1])
+                way.send(response(request, refusal[0], self.to_tag(key)).encode())
+                return
         if method == b"INVITE":
             transaction = InviteServerTransaction(self, request, way, key)
             if not request.to_tag:
@@ -297,7 +305,7 @@ def _has_rport(via: bytes) -> bool:
 
 def _split_sent_by(sent_by: bytes) -> tuple[bytes, int]:
     host, colon, port = sent_by.rpartition(b":")
-    if colon and port.isdigit() and not (host.startswith(b"[") and not host.endswith(b"]")):
+    if colon and port.isdigit() and len(port) <= 5 and not (host.startswith(b"[") and not host.endswith(b"]")):
         return host.strip(b"[]"), int(port)
     return sent_by.strip(b"[]"), 5060
 
