@@ -226,7 +226,7 @@ def parse(data: bytes) -> Request | Response:
         raise _unreadable(lines, "CR or LF on its own", b"end")
     fields: list[Field] = []
     keys = _KEYS
-    present = set()
+    last: dict[bytes, bytes] = {}  # line by key
     for line in lines[1:]:
         name, colon, value = line.partition(b":")
         key = keys.get(name)
@@ -236,7 +236,7 @@ def parse(data: bytes) -> Request | Response:
                 break
             key = key_of(name)
         fields.append((key, line))
-        present.add(key)
+        last[key] = line
         if key == b"content-length":
             digits = value.strip()
             length = int(digits) if len(digits) < 10 and digits.isdigit() else -1
@@ -252,9 +252,9 @@ def parse(data: bytes) -> Request | Response:
         if unfolded != head:
             return parse(unfolded + data[len(head) :])
         raise _unreadable(lines, problem, line)
-    if not present >= _REQUIRED:
-        raise _unreadable(lines, "missing header", min(_REQUIRED - present))
-    if len(present) != len(fields):
+    if not last.keys() >= _REQUIRED:
+        raise _unreadable(lines, "missing header", min(_REQUIRED - last.keys()))
+    if len(last) != len(fields):
         keys_seen = [key for key, _ in fields]
         for key in _SINGLE:
             if keys_seen.count(key) > 1:
@@ -263,7 +263,7 @@ def parse(data: bytes) -> Request | Response:
     via = fields[0][1] if fields[0][0] == b"via" else b":" + (message.get(b"via") or b"")  # mostly it comes first
     if not _VIA.match(via, via.index(b":") + 1):
         raise _unreadable(lines, "not a Via", b"via")
-    cseq = (message.get(b"cseq") or b"").split()
+    cseq = last[b"cseq"].partition(b":")[2].split()
     if len(cseq) != 2 or not cseq[0].isdigit() or len(cseq[0]) > 20 or int(cseq[0]) > 0x7FFFFFFF:
         raise _unreadable(lines, "CSeq is not a number below 2**31 and a method", b"cseq")
     if type(message) is Request and cseq[1] != message.method:

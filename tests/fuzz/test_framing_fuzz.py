@@ -77,13 +77,13 @@ def test_byte_by_byte_takes_linear_time(pattern: bytes) -> None:
         best = 9.0
         for _ in range(3):
             framer = StreamFramer(1 << 20, 1 << 20)
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 for byte in data:
                     framer.feed(bytes((byte,)))
             except FramingError:
                 pass
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     small, large = cost(4_000), cost(32_000)
@@ -94,8 +94,8 @@ def test_many_small_messages_in_one_chunk_take_linear_time() -> None:
     message = b"OPTIONS sip:a SIP/2.0\r\nl: 0\r\n\r\n"
 
     def cost(count: int) -> float:
-        start = time.perf_counter()
+        start = time.process_time()
         assert len(StreamFramer(1000).feed(message * count)) == count
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert min(cost(16_000) for _ in range(3)) < 24 * min(cost(2_000) for _ in range(3))

@@ -161,9 +161,9 @@ def test_large_input_takes_linear_time(build: Builder) -> None:
         data = build(size)
         best = 9.0
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             exercise(data)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     small, large = cost(8_000), cost(64_000)
