@@ -13,7 +13,7 @@ from proxy.net.timers import Timers
 from proxy.sip.stack import Stack
 from tests.fuzz.test_parser_fuzz import CORPUS, mutate
 from tests.fuzz.test_torture import EXPECTED, MESSAGES
-from tests.unit.net.test_timers import HandLoop
+from tests.unit.net.hand_loop import HandLoop
 
 ROUNDS = int(os.environ.get("FUZZ_ROUNDS", "3000"))
 
