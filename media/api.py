@@ -26,7 +26,8 @@ class MediaError(Exception):
 class StreamStats:
     """One direction of one media line: what a leg has received from its peer.
 
-    `last_packet_at` and `first_packet_at` are on CLOCK_MONOTONIC in seconds (0.0: never). `source` is the latched (host, port).
+    `last_packet_at` and `first_packet_at` are on CLOCK_MONOTONIC in seconds (0.0: never). `source` is the latched
+    (host, port).
     """
 
     leg: str

@@ -19,9 +19,9 @@ from typing import Any
 from media.api import MediaError, MediaEvent, MediaRestarted, SessionStats, StreamStats
 from media.relay.link import Hello, RelayLink, RelayOptions
 from media.relay.protocol import Command
-from media.relay.session import Leg, Lines, Session, link_commands, remotes, unpack
+from media.relay.sessions import Sessions
 from media.relay.stock import Stock
-from media.sdp import Description, SdpError, parse, rewrite
+from media.sdp import SdpError, parse
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +48,10 @@ class RelayPlane:
         self, loop: asyncio.AbstractEventLoop, rng: random.Random, socket: str, options: RelayOptions | None
     ) -> None:
         self._loop = loop
-        self._rng = rng
-        self._sessions: dict[str, Session] = {}
         self._link = RelayLink(loop, socket, options, self._on_command, self._on_lost)
         self._instance = ""
         self._stock = Stock(self._link.send)
-        self._addresses: list[tuple[bool, bytes]] = []  # per host: IPv6?, "IN IP4 192.0.2.1"
+        self._sessions = Sessions(rng, self._stock, self._link.send)
         self._waiting: deque[_Waiting] = deque()
         self._replies: dict[int, asyncio.Future[Any]] = {}
         self._token = 0
@@ -82,10 +80,10 @@ class RelayPlane:
         return self._link.pid
 
     def __len__(self) -> int:
-        return len(self._sessions)
+        return len(self._sessions.by_name)
 
     def sessions(self) -> list[str]:
-        return list(self._sessions)
+        return list(self._sessions.by_name)
 
     # -- the contract -------------------------------------------------------------------------------------------
 
@@ -101,48 +99,28 @@ class RelayPlane:
 
     def switch(self, session: str, leg: str, other: str) -> asyncio.Future[None]:
         future: asyncio.Future[None] = self._loop.create_future()
-        state = self._sessions.get(session)
-        first, second = (state.leg(leg), state.leg(other)) if state else (None, None)
-        if state is None or first is None or second is None:
-            future.set_exception(MediaError(f"session {session}: no legs {leg} and {other} to connect"))
-            return future
-        self._connect(state, first, second)
-        in_use = {*first.lines, *second.lines}
-        for third in state.legs:
-            third.fenced = third is not first and third is not second
-            if third.fenced:
-                for line in third.lines:
-                    if line and line not in in_use:
-                        self._link.send(["fence", line])
-        future.set_result(None)
+        try:
+            self._sessions.switch(session, leg, other)
+            future.set_result(None)
+        except MediaError as error:
+            future.set_exception(_of(session, error))
         return future
 
     def delete(self, session: str, leg: str | None = None) -> None:
-        state = self._sessions.get(session)
-        if state is None:
-            return
-        legs = state.legs.copy() if leg is None else [each for each in state.legs if each.name == leg]
-        for each in legs:
-            for line in state.remove(each):
-                self._link.send(["close", line])
-        if not state.legs:
-            del self._sessions[session]
+        if self._sessions.delete(session, leg):
             for waiting in self._waiting:
                 if waiting.job[0] == session and not waiting.future.done():
-                    waiting.future.set_exception(MediaError(f"session {session}: deleted"))
+                    waiting.future.set_exception(_of(session, "deleted"))
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         future: asyncio.Future[SessionStats] = self._loop.create_future()
-        state = self._sessions.get(session)
-        if state is None:
-            future.set_exception(MediaError(f"session {session}: not known"))
+        try:
+            state = self._sessions.get(session)
+        except MediaError as error:
+            future.set_exception(_of(session, error))
             return future
         first = list(state.connected) if state.connected else []
-        places: dict[int, tuple[str, int]] = {}
-        for leg in first + [leg for leg in state.legs if leg not in first]:
-            for number, line in enumerate(leg.lines):
-                if line:
-                    places.setdefault(line, (leg.name, number))
+        places = state.places()
         connected = (first[0].name, first[1].name) if first else None
 
         def done(rows: asyncio.Future[Any]) -> None:
@@ -157,21 +135,16 @@ class RelayPlane:
         return future
 
     def snapshot(self, session: str) -> dict[str, object]:
-        state = self._sessions.get(session)
-        if state is None:
-            raise MediaError(f"session {session}: not known")
-        return state.pack()
+        try:
+            return self._sessions.get(session).pack()
+        except MediaError as error:
+            raise _of(session, error) from error
 
     def restore(self, session: str, snapshot: dict[str, object]) -> None:
         try:
-            state = unpack(snapshot)
+            lines = self._sessions.restore(session, snapshot)
         except MediaError as error:
-            raise MediaError(f"session {session}: {error}") from error
-        self._sessions[session] = state
-        lines = [line for leg in state.legs for line in leg.lines if line]
-        self._stock.reserve(lines)
-        for command in state.commands():
-            self._link.send(command)
+            raise _of(session, error) from error
 
         def known(reply: asyncio.Future[Any]) -> None:
             if reply.exception() is None:  # else the next connection's stock is a new one
@@ -185,11 +158,11 @@ class RelayPlane:
     async def close(self) -> None:
         if self._recovery is not None:
             self._recovery.cancel()
-        self._link.close()
+        await self._link.close()
         error = MediaError("the media plane is closed")
         self._fail_replies(error)
         self._fail_waiting(error)
-        if not self._sessions:
+        if not self._sessions.by_name:
             await self._link.ended()
 
     async def relay_counters(self) -> dict[str, int]:
@@ -210,111 +183,19 @@ class RelayPlane:
         """False when there are too few spare lines; then nothing has happened."""
         session, source, target, sdp, is_offer, record = job
         try:
-            body = self._rewrite(session, source, target, parse(sdp), is_offer, record)
+            body = self._sessions.exchange(session, source, target, parse(sdp), is_offer, record)
         except SdpError as error:
             self.counters["bad_sdp"] += 1
-            future.set_exception(MediaError(f"session {session}: leg {source}: {error}"))
+            future.set_exception(_of(session, f"leg {source}: {error}"))
         except MediaError as error:
-            future.set_exception(error)
+            future.set_exception(_of(session, error))
         else:
             if body is None:
                 return False
             future.set_result(body)
         return True
 
-    def _rewrite(
-        self, name: str, source: str, target: str, description: Description, is_offer: bool, record: bool
-    ) -> bytes | None:
-        state = self._sessions.get(name)
-        if state is None:
-            if not is_offer:
-                raise MediaError(f"session {name}: answer on leg {source}, but the session is not known")
-            state = Session()
-        giver = state.leg(source) or self._new_leg(source)
-        taker = state.leg(target) or self._new_leg(target)
-        if not is_offer and taker not in state.legs:
-            raise MediaError(f"session {name}: answer for leg {target}, which is not known")
-        if not giver.lines and not is_offer and taker.offered_to is not None:
-            giver.lines = taker.offered_to.lines  # RFC 3261 §13.2.2.4: another fork answers the same offer
-        if not self._provide(description, (giver, taker)):
-            return None
-        for leg in (giver, taker):
-            if leg not in state.legs:
-                state.legs.append(leg)
-        self._sessions[name] = state
-        if is_offer:
-            # RFC 3264 §8: until the answer the old addresses hold, and for good if the offer is rejected.
-            giver.offered = remotes(description, giver.remotes)
-            giver.offered_to = taker
-        else:
-            self._agree(state, giver, taker, description)
-        lines = taker.lines
-        ports = [lines[number] & 0xFFFF if number < len(lines) else 0 for number in range(len(description.media))]
-        address = self._addresses[_host_of(lines)][1]
-        return taker.stamp(rewrite(description, b"c=" + address, ports), address, record)
-
-    def _agree(self, state: Session, giver: Leg, taker: Leg, description: Description) -> None:
-        """Offer and answer are there: addresses are in force, and media flows unless another leg is connected."""
-        giver.remotes = remotes(description, giver.remotes)
-        if taker.offered is not None:
-            taker.remotes = taker.offered
-            taker.offered = None
-        connected = state.connected
-        if connected is None or (giver in connected and taker in connected):
-            self._connect(state, taker, giver)
-            return
-        # Beside the connected pair: what is told now must not disturb lines that another leg has in use.
-        in_use = {line for leg in connected if leg is not giver for line in leg.lines}
-        for leg in (giver, taker):
-            if leg in connected or not in_use.intersection(leg.lines):
-                self._send_remotes(leg)
-
-    def _connect(self, state: Session, leg: Leg, other: Leg) -> None:
-        state.connected = (leg, other)
-        leg.fenced = other.fenced = False
-        self._send_remotes(leg)
-        self._send_remotes(other)
-        for command in link_commands(leg, other):
-            self._link.send(command)
-
-    def _send_remotes(self, leg: Leg) -> None:
-        for line, remote in zip(leg.lines, leg.remotes, strict=False):
-            if line and remote is not None:
-                self._link.send(["remote", line, *remote])
-
-    def _new_leg(self, name: str) -> Leg:
-        return Leg(name, self._rng.getrandbits(48))
-
     # -- spare lines --------------------------------------------------------------------------------------------
-
-    def _provide(self, description: Description, legs: tuple[Leg, Leg]) -> bool:
-        """See to it that both legs have a line for each media line in use. All or nothing."""
-        needs = [(leg, missing) for leg in legs if (missing := leg.missing(description))]
-        if not needs:
-            return True
-        if not self._link.connected:
-            return False
-        family = next((":" in media.host for media in description.media if media.port), False)
-        wanted = [0] * len(self._addresses)
-        plan = []
-        for leg, missing in needs:
-            host = _host_of(leg.lines) if any(leg.lines) else self._host_for(leg, family)
-            wanted[host] += len(missing)
-            plan.append((leg, missing, host))
-        if not self._stock.has(wanted):
-            return False
-        for leg, missing, host in plan:
-            lines = [*leg.lines, *[0] * (len(description.media) - len(leg.lines))]
-            for number in missing:
-                line = lines[number] = self._stock.take(host)
-                self._link.send(["open", line])
-            leg.lines = tuple(lines)
-        return True
-
-    def _host_for(self, leg: Leg, family: bool) -> int:
-        """An address of the family that the leg's peer uses; of a peer not known yet, that of the other side."""
-        used = next((":" in remote.host for remote in leg.remotes if remote is not None), family)
-        return next((index for index, (v6, _) in enumerate(self._addresses) if v6 == used), 0)
 
     def _serve(self, exhausted: bool) -> None:
         """Take up who waits for lines, in order. When there will be no more they are told so."""
@@ -330,7 +211,7 @@ class RelayPlane:
                     self._stock.top_up(len(self._waiting))
                     return
                 self.counters["exhausted"] += 1
-                waiting.future.set_exception(MediaError(f"session {waiting.job[0]}: no free media ports"))
+                waiting.future.set_exception(_of(waiting.job[0], "no free media ports"))
             self._waiting.popleft()
 
     # -- the relay ----------------------------------------------------------------------------------------------
@@ -341,8 +222,10 @@ class RelayPlane:
 
     def _greeted(self, hello: Hello) -> None:
         self._instance = hello.instance
-        self._addresses = [(v6, b"IN IP%d %b" % (6 if v6 else 4, host.encode())) for v6, host in hello.addresses]
-        self._stock.reset(len(self._addresses))
+        self._sessions.addresses = [
+            (v6, b"IN IP%d %b" % (6 if v6 else 4, host.encode())) for v6, host in hello.addresses
+        ]
+        self._stock.reset(len(self._sessions.addresses))
 
     def _ask(self, name: str, *arguments: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -372,7 +255,7 @@ class RelayPlane:
     def _on_lost(self) -> None:
         """The relay is gone (or has dropped us): start it again and build its sessions anew."""
         self._fail_replies(MediaError("the media relay is down"))
-        self._stock.reset(len(self._addresses))
+        self._stock.reset(len(self._sessions.addresses))
         if self._recovery is None or self._recovery.done():
             self._recovery = self._loop.create_task(self._recover())
 
@@ -381,10 +264,10 @@ class RelayPlane:
         self._failed.clear()
         while True:
             self._greeted(await self._link.reopen(self._fail_waiting))
-            names = list(self._sessions)
+            names = list(self._sessions.by_name)
             for start in range(0, len(names), _REPLAY):
                 for name in names[start : start + _REPLAY]:
-                    state = self._sessions.get(name)
+                    state = self._sessions.by_name.get(name)
                     if state is not None:
                         for command in state.commands():
                             self._link.send(command)
@@ -398,11 +281,7 @@ class RelayPlane:
         if self._instance == former:
             return  # only the connection was lost; the relay went on
         self.counters["relay_restarts"] += 1
-        lost = tuple(
-            name
-            for name, state in self._sessions.items()
-            if any(line in self._failed for leg in state.legs for line in leg.lines)
-        )
+        lost = self._sessions.with_lines(self._failed)
         for listener in self._listeners:
             listener(MediaRestarted(self._loop.time(), lost))
 
@@ -419,8 +298,8 @@ class RelayPlane:
                 future.set_exception(error)
 
 
-def _host_of(lines: Lines) -> int:
-    return next((line >> 16 for line in lines if line), 0)
+def _of(session: str, problem: object) -> MediaError:
+    return MediaError(f"session {session}: {problem}")
 
 
 def _streams(places: dict[int, tuple[str, int]], rows: list[list[Any]]) -> tuple[StreamStats, ...]:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _CONNECT_INTERVAL_S = 0.01
 _RETRY_S = 0.2
+_PATIENCE_S = 1.0
 _END_S = 1.0
 
 
@@ -74,6 +75,7 @@ class RelayLink(asyncio.Protocol):
         self._greeting: asyncio.Future[Hello] | None = None
         self._up = False  # greeted
         self._closing = False
+        self._closed: asyncio.Future[None] | None = None
 
     @property
     def connected(self) -> bool:
@@ -101,14 +103,17 @@ class RelayLink(asyncio.Protocol):
         return await self._greet()
 
     async def reopen(self, on_failure: Callable[[MediaError], None]) -> Hello:
-        """After a loss: until it works. Each attempt that fails is told."""
+        """After a loss: until it works. From when it has lasted a while, each attempt that fails is told."""
+        lost_at = self._loop.time()
         while True:
             try:
                 return await self.open()
-            except MediaError as error:
-                log.warning("media relay is down: %s", error)
-                on_failure(error)
-                await asyncio.sleep(_RETRY_S)
+            except MediaError as error:  # at first perhaps of the relay that is dying
+                lasting = self._loop.time() - lost_at > _PATIENCE_S
+                if lasting:
+                    log.warning("media relay is down: %s", error)
+                    on_failure(error)
+                await asyncio.sleep(_RETRY_S if lasting else _CONNECT_INTERVAL_S)
 
     def send(self, command: Command) -> None:
         """Queue a command; those of one turn of the loop leave together. Without a connection it is forgotten."""
@@ -118,11 +123,19 @@ class RelayLink(asyncio.Protocol):
             self._loop.call_soon(self._flush)
         self._batch.append(command)
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """Hang up, when all that was queued has been said."""
         self._closing = True
-        if self._transport is not None:
-            self._flush()
-            self._transport.close()
+        if self._transport is None:
+            return
+        self._flush()
+        self._closed = self._loop.create_future()
+        self._transport.close()
+        try:
+            await asyncio.wait_for(self._closed, _END_S)
+        except TimeoutError:
+            if self._transport is not None:
+                self._transport.abort()
 
     async def ended(self) -> None:
         """Wait for the end of a relay that we have started and that nobody uses any more."""
@@ -172,6 +185,8 @@ class RelayLink(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._batch.clear()
+        if self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
         if self._greeting is not None and not self._greeting.done():
             self._greeting.set_exception(MediaError("the relay ended the connection"))
         elif self._up and not self._closing:

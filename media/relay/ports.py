@@ -14,7 +14,7 @@ Pair = tuple[socket.socket, socket.socket]
 
 
 class PortRange:
-    """The ports `low`-`high` (inclusive) of one local address."""
+    """The ports `low`-`high` (inclusive) of one local address. Raises OSError when it is not one of ours."""
 
     def __init__(self, host: str, low: int, high: int) -> None:
         if not 1024 <= low < high <= 65535:
@@ -23,6 +23,11 @@ class PortRange:
         self.family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._ports = range(low + (low & 1), high, 2)
         self._free = deque(self._ports)
+        try:
+            socket.inet_pton(self.family, host)
+            self._socket(0).close()
+        except OSError as error:
+            raise OSError(f"local address {host}: {error}") from error
 
     def __len__(self) -> int:
         return len(self._free)

@@ -95,6 +95,16 @@ class Session:
         shared = {line for other in self.legs for line in other.lines}
         return tuple(line for line in leg.lines if line and line not in shared)
 
+    def places(self) -> dict[int, tuple[str, int]]:
+        """Leg and media line for which a line of the relay is; of legs that share one the connected counts."""
+        first = list(self.connected) if self.connected else []
+        places: dict[int, tuple[str, int]] = {}
+        for leg in first + [leg for leg in self.legs if leg not in first]:
+            for number, line in enumerate(leg.lines):
+                if line:
+                    places.setdefault(line, (leg.name, number))
+        return places
+
     def commands(self) -> Iterator[list[Any]]:
         """What makes a relay carry this session, whether it does already or not."""
         connected = self.connected

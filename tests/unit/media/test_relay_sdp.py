@@ -160,9 +160,11 @@ def test_answers_and_switches_of_unknown_sessions_are_errors(tmp_path: Path) -> 
                 await bed.plane.answer("c", "b1", "a", ANSWER)
             with pytest.raises(MediaError, match="not known"):
                 await bed.plane.query("c")
-            with pytest.raises(MediaError, match="no legs a and b1"):
+            with pytest.raises(MediaError, match="session c: not known"):
                 await bed.plane.switch("c", "a", "b1")
             await bed.plane.offer("c", "a", "b1", OFFER)
+            with pytest.raises(MediaError, match="session c: no legs a and b2"):
+                await bed.plane.switch("c", "a", "b2")
             with pytest.raises(MediaError, match="leg x"):
                 await bed.plane.answer("c", "b1", "x", ANSWER)
             bed.plane.delete("unknown")

@@ -1,0 +1,190 @@
+"""All sessions of a relay plane, and what offers and answers do to them.
+
+Synchronous and without sockets: what the relay must do leaves as commands through `send`, spare lines come from
+the stock. RFC 3264 is applied here: which addresses are in force when, which legs flow into each other.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from media.api import MediaError
+from media.relay.protocol import Command
+from media.relay.session import Leg, Lines, Session, link_commands, remotes, unpack
+from media.relay.stock import Stock
+from media.sdp import Description, Media, rewrite
+
+
+class Sessions:
+    """`addresses`: per host of the relay, whether it is IPv6, and "IN IP4 192.0.2.1" as SDP says it."""
+
+    def __init__(self, rng: random.Random, stock: Stock, send: Callable[[Command], None]) -> None:
+        self.addresses: list[tuple[bool, bytes]] = []
+        self.by_name: dict[str, Session] = {}
+        self._rng = rng
+        self._stock = stock
+        self._send = send
+
+    def get(self, name: str) -> Session:
+        session = self.by_name.get(name)
+        if session is None:
+            raise MediaError("not known")
+        return session
+
+    def exchange(
+        self, name: str, source: str, target: str, description: Description, is_offer: bool, record: bool
+    ) -> bytes | None:
+        """What to send to the peer of `target`. None when there are too few spare lines; then nothing has happened.
+
+        Raises MediaError.
+        """
+        session = self.by_name.get(name)
+        if session is None:
+            if not is_offer:
+                raise MediaError(f"answer of leg {source}, but the session is not known")
+            session = Session()
+        giver = session.leg(source) or self._new_leg(source)
+        taker = session.leg(target) or self._new_leg(target)
+        if not is_offer and taker not in session.legs:
+            raise MediaError(f"answer for leg {target}, which is not known")
+        if not giver.lines and not is_offer and taker.offered_to is not None:
+            giver.lines = taker.offered_to.lines  # RFC 3261 §13.2.2.4: another fork answers the same offer
+        self._check_family(giver, description)
+        if not self._provide(description, giver, taker):
+            return None
+        for leg in (giver, taker):
+            if leg not in session.legs:
+                session.legs.append(leg)
+        self.by_name[name] = session
+        if is_offer:
+            # RFC 3264 §8: until the answer the old addresses hold, and for good if the offer is rejected.
+            giver.offered = remotes(description, giver.remotes)
+            giver.offered_to = taker
+        else:
+            self._agree(session, giver, taker, description)
+        lines = taker.lines
+        ports = [lines[number] & 0xFFFF if number < len(lines) else 0 for number in range(len(description.media))]
+        address = self.addresses[_host_of(lines)][1]
+        return taker.stamp(rewrite(description, b"c=" + address, ports), address, record)
+
+    def switch(self, name: str, leg: str, other: str) -> None:
+        session = self.get(name)
+        first, second = session.leg(leg), session.leg(other)
+        if first is None or second is None:
+            raise MediaError(f"no legs {leg} and {other} to connect")
+        self._connect(session, first, second)
+        in_use = {*first.lines, *second.lines}
+        for third in session.legs:
+            third.fenced = third is not first and third is not second
+            if third.fenced:
+                for line in third.lines:
+                    if line and line not in in_use:
+                        self._send(["fence", line])
+
+    def delete(self, name: str, leg: str | None) -> bool:
+        """True when nothing is left of the session."""
+        session = self.by_name.get(name)
+        if session is None:
+            return True
+        for each in session.legs.copy():
+            if leg is None or each.name == leg:
+                for line in session.remove(each):
+                    self._send(["close", line])
+        if session.legs:
+            return False
+        del self.by_name[name]
+        return True
+
+    def restore(self, name: str, snapshot: dict[str, Any]) -> Lines:
+        """Returns the lines that it has in use."""
+        session = self.by_name[name] = unpack(snapshot)
+        lines = tuple(line for leg in session.legs for line in leg.lines if line)
+        self._stock.reserve(lines)
+        for command in session.commands():
+            self._send(command)
+        return lines
+
+    def with_lines(self, lines: set[int]) -> tuple[str, ...]:
+        """The sessions that use one of these lines."""
+        return tuple(
+            name
+            for name, session in self.by_name.items()
+            if any(line in lines for leg in session.legs for line in leg.lines)
+        )
+
+    def _agree(self, session: Session, giver: Leg, taker: Leg, description: Description) -> None:
+        """Offer and answer are there: addresses are in force, and media flows unless another leg is connected."""
+        giver.remotes = remotes(description, giver.remotes)
+        if taker.offered is not None:
+            taker.remotes = taker.offered
+            taker.offered = None
+        connected = session.connected
+        if connected is None or (giver in connected and taker in connected):
+            self._connect(session, taker, giver)
+            return
+        # Beside the connected pair: what is told now must not disturb lines that another leg has in use.
+        in_use = {line for leg in connected if leg is not giver for line in leg.lines}
+        for leg in (giver, taker):
+            if leg in connected or not in_use.intersection(leg.lines):
+                self._send_remotes(leg)
+
+    def _connect(self, session: Session, leg: Leg, other: Leg) -> None:
+        session.connected = (leg, other)
+        leg.fenced = other.fenced = False
+        self._send_remotes(leg)
+        self._send_remotes(other)
+        for command in link_commands(leg, other):
+            self._send(command)
+
+    def _send_remotes(self, leg: Leg) -> None:
+        for line, remote in zip(leg.lines, leg.remotes, strict=False):
+            if line and remote is not None:
+                self._send(["remote", line, *remote])
+
+    def _new_leg(self, name: str) -> Leg:
+        return Leg(name, self._rng.getrandbits(48))
+
+    def _provide(self, description: Description, giver: Leg, taker: Leg) -> bool:
+        """See to it that both legs have a line for each media line in use. All or nothing."""
+        needs = [(leg, missing) for leg in (giver, taker) if (missing := leg.missing(description))]
+        if not needs:
+            return True
+        wanted = [0] * len(self.addresses)
+        plan = []
+        for leg, missing in needs:
+            if any(leg.lines):
+                host = _host_of(leg.lines)
+            elif leg is giver:
+                host = self._host_for(description.media[missing[0]])
+            else:
+                host = 0  # its peer is not known yet
+            wanted[host] += len(missing)
+            plan.append((leg, missing, host))
+        if not self._stock.has(wanted):
+            return False
+        for leg, missing, host in plan:
+            lines = [*leg.lines, *[0] * (len(description.media) - len(leg.lines))]
+            for number in missing:
+                line = lines[number] = self._stock.take(host)
+                self._send(["open", line])
+            leg.lines = tuple(lines)
+        return True
+
+    def _host_for(self, media: Media) -> int:
+        """An address of the family that the peer uses."""
+        used = ":" in media.host
+        for index, (v6, _) in enumerate(self.addresses):
+            if v6 == used:
+                return index
+        raise MediaError(f"a peer wants media at {media.host}, and the relay has no address of that family")
+
+    def _check_family(self, leg: Leg, description: Description) -> None:
+        for line, media in zip(leg.lines, description.media, strict=False):
+            if line and media.port and not media.held and (":" in media.host) != self.addresses[line >> 16][0]:
+                raise MediaError(f"leg {leg.name} has changed its address family to {media.host}")
+
+
+def _host_of(lines: Lines) -> int:
+    return next((line >> 16 for line in lines if line), 0)
