@@ -10,6 +10,7 @@ backend's audio, less one packet interval. SIPp sends no RTP, so its gap is null
 from __future__ import annotations
 
 import argparse
+import asyncio
 import statistics
 import sys
 import tempfile
@@ -21,10 +22,12 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from bench.common import progress, report
-from bench.faults import enter_namespace, mend, strike
-from bench.parties import PARTIES, Heard, Parties
-from bench.peers import UAS, Server, aqueduct_settings, ask, start_aqueduct
+from bench import common
+from bench.common import progress
+from bench.faults import mend, network_for, strike
+from bench.parties import PARTIES, Outcome, Parties
+from bench.peers import UAS, Server, aqueduct_settings, ask_node, start_aqueduct
+from tests.testbed.process import Process
 
 SETTLE_S = 2.0
 REPORT_DEADLINE_S = 15.0
@@ -36,49 +39,55 @@ class Trial:
     moved: int
     detection_ms: float
     all_moved_ms: float | None
-    heard: Heard
+    outcome: Outcome
 
 
-def failover_report(server: Server) -> dict[str, Any]:
+async def failover_report(server: Server) -> dict[str, Any]:
     """The one failover of this trial, once it is over."""
     deadline = time.monotonic() + REPORT_DEADLINE_S
     while True:
-        if not ask(server, "status")["moving"]:  # the report is long: it is not asked for while calls are moved
-            for failover in ask(server, "failovers"):
+        status = await ask_node(server, "status")
+        if not status["moving"]:  # the report is long: it is not asked for while calls are moved
+            for failover in await ask_node(server, "failovers"):
                 if failover["finished"]:
                     finished: dict[str, Any] = failover
                     return finished
         if time.monotonic() > deadline:
-            raise TimeoutError(f"no finished failover within {REPORT_DEADLINE_S:.0f} s of the fault")
-        time.sleep(0.2)
+            raise TimeoutError(f"no finished failover within {REPORT_DEADLINE_S:.0f} s of the fault: {status}")
+        await asyncio.sleep(0.2)
+
+
+async def carry_over(parties: Parties, server: Server, primary: Process, arguments: argparse.Namespace) -> Trial:
+    await parties.start_callers(server)
+    await asyncio.sleep(SETTLE_S)
+    struck_at = strike(arguments.fault, primary, UAS)
+    try:
+        report = await failover_report(server)
+        outcome = await parties.finish(struck_at)
+    finally:
+        mend(arguments.fault)
+        await parties.stop()
+    return Trial(
+        calls=arguments.calls,
+        moved=min(report["moved"], outcome.ended_well),
+        detection_ms=(report["detected_at"] - struck_at) * 1000,
+        all_moved_ms=report["all_moved_ms"],  # None: none was moved
+        outcome=outcome,
+    )
 
 
 def trial(arguments: argparse.Namespace, folder: Path) -> Trial:
-    parties: Parties = PARTIES[arguments.backend](folder, arguments.calls, arguments.mode)
+    parties = PARTIES[arguments.backend](folder, arguments.calls, arguments.mode)
     media = "relay" if arguments.mode == "anchored" else "direct"
     try:
         primary = parties.start_backends()
         server = start_aqueduct(folder, aqueduct_settings(folder, media))
         try:
-            parties.start_callers(server)
-            time.sleep(SETTLE_S)
-            struck_at = strike(arguments.fault, primary, UAS)
-            try:
-                outcome = failover_report(server)
-                heard = parties.finish()
-            finally:
-                mend(arguments.fault)
+            return asyncio.run(carry_over(parties, server, primary, arguments))
         finally:
             server.process.stop()
     finally:
-        parties.stop()
-    return Trial(
-        calls=arguments.calls,
-        moved=min(outcome["moved"], heard.ended_well),
-        detection_ms=(outcome["detected_at"] - struck_at) * 1000,
-        all_moved_ms=outcome["all_moved_ms"],  # None: none was moved
-        heard=heard,
-    )
+        parties.end_backends()
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -102,10 +111,10 @@ def summary(trials: list[Trial]) -> dict[str, object]:
         "moved": moved,
         "lost": calls - moved,
         "detection_ms": spread([t.detection_ms for t in trials]),
-        "gap_ms": spread([gap for t in trials for gap in t.heard.gaps_ms], worst=True),
+        "gap_ms": spread([gap for t in trials for gap in t.outcome.gaps_ms], worst=True),
         "all_moved_ms": round(statistics.median(durations), 1) if durations else None,
         "all_moved_ms_max": round(max(durations), 1) if durations else None,
-        "retransmissions": sum(t.heard.retransmissions for t in trials),
+        "retransmissions": sum(t.outcome.retransmissions for t in trials),
         "runs": len(trials),
     }
 
@@ -114,23 +123,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="calls carried over when their backend dies")
     parser.add_argument("--calls", type=int, default=50)
     parser.add_argument("--mode", choices=("anchored", "direct"), default="anchored")
-    parser.add_argument("--backend", choices=tuple(PARTIES), default="sipp")
+    parser.add_argument("--backend", choices=tuple(PARTIES), default="reference")
     parser.add_argument("--fault", choices=("kill", "stop", "cut"), default="kill")
     parser.add_argument("--runs", type=int, default=1, metavar="R")
     arguments = parser.parse_args()
-    if arguments.fault == "cut":
-        enter_namespace()
     trials: list[Trial] = []
-    with tempfile.TemporaryDirectory(prefix="aqueduct-bench-") as work:
+    with tempfile.TemporaryDirectory(prefix="aqueduct-bench-") as work, network_for(arguments.fault):
         for number in range(1, arguments.runs + 1):
             folder = Path(work) / str(number)
             folder.mkdir()
             trials.append(one := trial(arguments, folder))
+            longest = f", longest gap {max(one.outcome.gaps_ms):.0f} ms" if one.outcome.gaps_ms else ""
             progress(
                 f"run {number}: {one.moved} of {one.calls} moved, detected after {one.detection_ms:.0f} ms, "
-                f"all moved {one.all_moved_ms} ms later, longest gap {max(one.heard.gaps_ms, default=0):.0f} ms"
+                f"all moved {one.all_moved_ms} ms later{longest}"
             )
-    report(summary(trials))
+    common.report(summary(trials))
     return 0
 
 

@@ -48,7 +48,7 @@ def aqueduct_settings(folder: Path, media: str, health: dict[str, int] | None = 
     return {
         "node": {"name": "aqueduct", "state_dir": str(folder / "state")},
         "sip": {"listen": [f"udp:{AQUEDUCT[0]}:{AQUEDUCT[1]}"]},
-        "media": {"mode": media, "address": AQUEDUCT[0], "ports": "20000-39999"},
+        "media": {"mode": media, "address": AQUEDUCT[0], "ports": "10000-39999"},
         "pools": {
             "pbx": {
                 "health": health or {},
@@ -61,7 +61,7 @@ def aqueduct_settings(folder: Path, media: str, health: dict[str, int] | None = 
 
 def start_aqueduct(folder: Path, settings: dict[str, Any], name: str = "aqueduct") -> Server:
     with on_cpu(SERVER_CPU):
-        node = Aqueduct(settings, folder)
+        node = Aqueduct(settings, folder, log_level="warning")
     server = Server(name, node, node.address, f"sip:uas@{node.address[0]}:{node.address[1]}")
     try:
         node.wait_ready()
@@ -76,11 +76,15 @@ def start_aqueduct(folder: Path, settings: dict[str, Any], name: str = "aqueduct
     return server
 
 
-def ask(server: Server, command: str, **arguments: object) -> Any:
+async def ask_node(server: Server, command: str, **arguments: object) -> Any:
     """Put a command to a node that `start_aqueduct` started."""
     assert isinstance(server.process, Aqueduct)
     path = Path(server.process.configuration["node"]["state_dir"]) / "control.sock"
-    return asyncio.run(control.ask(path, command, **arguments))
+    return await control.ask(path, command, **arguments)
+
+
+def ask(server: Server, command: str, **arguments: object) -> Any:
+    return asyncio.run(ask_node(server, command, **arguments))
 
 
 def start_kamailio(folder: Path) -> Server:

@@ -91,8 +91,6 @@ class Calls:
         elif request.method == b"INVITE" and leg.dialog and leg.inviting is not None:
             transaction.reply(491)  # it met ours, which will not end before this one is answered
         else:
-            if request.method == b"INVITE":
-                transaction.reply(100)
             call.held_events.append(HeldRequest(self._in_dialog, request, transaction))
 
     def on_ack(self, request: Request) -> None:
@@ -130,7 +128,6 @@ class Calls:
             self.counts["no_backend"] += 1
             transaction.reply(503, extra=((b"retry-after", b"Retry-After: 1"),))
             return
-        transaction.reply(100)
         call = self.new_call(f"{self.rng.getrandbits(64):016x}", anchored=pool.media_mode == "relay")
         call.uri = request.uri
         call.from_value = without_tag(request.from_)

@@ -175,7 +175,6 @@ def _reinvited(calls: Calls, call: Call, leg: Leg, request: Request, transaction
     if short is not None:
         transaction.reply(422, extra=tuple(short))
         return
-    transaction.reply(100)
     leg.invited = transaction
     call.reinvite = Reinvite(calls, call, leg, request, transaction)
     call.reinvite.start()

@@ -56,7 +56,9 @@ class Failovers:
             self._readmit(backend)
         pool = self._backends.pool_of(backend)
         steps = plan(self._calls.live.values(), backend) if change.verdict is Verdict.DOWN else []
-        refusal = decide(change.verdict, change.diagnosis, pool, calls=len(steps), running=backend in self.moving)
+        ours = [step for step in steps if step.call.id not in self._recovering]
+        running = bool(steps) and not ours
+        refusal = decide(change.verdict, change.diagnosis, pool, calls=len(steps), running=running)
         if change.verdict is Verdict.DOWN and pool.settings.recover:
             backend.fenced = True
             self._calls.give_up_invites(backend)
@@ -65,11 +67,11 @@ class Failovers:
                 self.refusals[refusal] += 1
                 log.info("backend=%s no failover: %s", backend.name, refusal)
             return
-        report = self._report(backend, str(change.diagnosis), change.reason, steps)
+        report = self._report(backend, str(change.diagnosis), change.reason, ours)
         report.evidence = [str(each) for each in change.evidence]
         if change.last_good_at is not None:
             report.detection_ms = round((change.at - change.last_good_at) * 1000, 1)
-        self._start(self._move(report, backend, steps, alive=False))
+        self._start(self._move(report, backend, ours, alive=False))
 
     def failover(self, backend: Backend, why: str = "operator") -> Report:
         """Order: treat `backend` as dead and move its calls now."""
@@ -128,12 +130,11 @@ class Failovers:
         self._recovering.update(step.call.id for step in steps)
         try:
             running = [
-                asyncio.create_task(self._recover(report, step, alive=alive, deadline=deadline)) for step in steps
+                asyncio.create_task(self._recover_one(report, step, alive=alive, deadline=deadline)) for step in steps
             ]
             for task in running:
                 report.results.append(await task)
         finally:
-            self._recovering.difference_update(step.call.id for step in steps)
             self.moving.discard(backend)
         report.finished = True
         now = self._loop.time()
@@ -143,6 +144,13 @@ class Failovers:
             backend.name, report.id, report.count("moved"), report.count("lost"), report.count("ended"),
             report.all_moved_ms,
         )  # fmt: skip
+
+    async def _recover_one(self, report: Report, step: Step, *, alive: bool, deadline: float) -> CallResult:
+        """A call is ours until it is done, not until its whole batch is: where it went may die while others wait."""
+        try:
+            return await self._recover(report, step, alive=alive, deadline=deadline)
+        finally:
+            self._recovering.discard(step.call.id)
 
     async def _recover(self, report: Report, step: Step, *, alive: bool, deadline: float) -> CallResult:
         recovery = Recovery(

@@ -4,7 +4,8 @@
              proceeding -3xx..6xx-> completed (G, H) -ACK-> confirmed (Timer I)
 
 An accepted INVITE repeats its 2xx until `acknowledged` is called (§13.3.1.4): the B2BUA and the user agent both
-need that, so it lives here. A request that comes again gets the last response again, without the user.
+need that, so it lives here. A request that comes again gets the last response again, without the user. It says 100 Trying
+by itself when its user is slow.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from proxy.sip.stack import Stack
 
 PROCEEDING, COMPLETED, CONFIRMED, ACCEPTED, TERMINATED = range(5)
+
+TRYING_S = 0.2  # RFC 3261 §17.2.1: without a response of the user by then, 100 Trying goes out
 
 Key = tuple[bytes, ...]
 
@@ -88,10 +91,17 @@ class InviteServerTransaction(ServerTransaction):
         self.on_no_ack: Callable[[], None] | None = None
         self.interval = 0.0
         self.resend: Timer | None = None
+        self.deadline = stack.timers.start(TRYING_S, self._trying)
+
+    def _trying(self, _: object) -> None:
+        self.respond(response(self.request, 100))
 
     def respond(self, message: Response) -> None:
         if self.state != PROCEEDING:
             return
+        if self.deadline:
+            self.deadline.cancel()
+            self.deadline = None
         self.last = message.encode()
         self.flow.send(self.last)
         if message.status < 200:

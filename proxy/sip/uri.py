@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _URI = re.compile(
     rb"(?P<scheme>sips?):(?:(?P<user>[^@;?\s<>\"]*|[^@\s<>\"]*)@)?"
@@ -49,6 +50,7 @@ class Uri:
         return self.scheme + b":" + user + (host + port).encode() + self.params + self.headers
 
 
+@lru_cache(maxsize=4096)
 def parse_uri(text: bytes) -> Uri:
     """Raises UriError."""
     found = _URI.fullmatch(text.strip())

@@ -310,7 +310,6 @@ class UserAgent:
             if self.on_invite is None:
                 transaction.reply(480)
                 return
-            transaction.reply(100)
             task = asyncio.ensure_future(self.on_invite(Incoming(self, request, transaction)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

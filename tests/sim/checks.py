@@ -70,14 +70,12 @@ class Checks:
         if self.calm(phone):
             self.violation(f"call {number}: failed with {failure} although a server was there")
 
-    def refused(self, conversation: Conversation, what: str) -> None:
-        """A request in a call was refused to one of its ends."""
-        if self.all_well():
+    def refused(self, conversation: Conversation, began: float, what: str) -> None:
+        """A request in a call, sent at `began`, was refused: there must have been trouble around it."""
+        calm = self.world.calm_since(conversation.agent.host.address)
+        quiet = began - self.patience_s
+        if self.world.last_fault_at < quiet and calm is not None and calm < quiet:
             self.violation(f"call {conversation.number.decode()}: {what} although all had been well")
-
-    def all_well(self) -> bool:
-        """No fault anywhere for so long that nothing may still be on its way."""
-        return self.world.loop.time() - self.world.last_fault_at > self.patience_s
 
     def _ended(self, conversation: Conversation) -> None:
         """A phone's session has ended: who ended it?"""

@@ -372,7 +372,9 @@ def main() -> int:
 
 
 def _print_alarms(pool: Pool, hours: float, seeds: int) -> int:
-    print("| weather | simulated h | probes | suspect | silence needed at the end | down by mistake |")
+    print(
+        "| weather | simulated h | probes answered or missed | suspect | silence needed at the end | down by mistake |"
+    )
     print("|---|---|---|---|---|---|")
     jobs = [(name, hours, seed, 2) for name in WEATHERS for seed in range(seeds)]
     results = pool.map(_alarms, jobs, chunksize=1)

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from proxy.sip.user_agent import CallFailed
-from tests.sim.agents import Agent, Conversation, Server
+from tests.sim.agents import Conversation, Server
 from tests.sim.checks import PATIENCE_S, Checks
 from tests.sim.link import Burst, LinkModel
 from tests.sim.world import NODE, World
@@ -93,13 +93,14 @@ class History:
     async def _act(self, conversation: Conversation) -> None:
         session = conversation.session
         assert session is not None
+        began = self.world.loop.time()
         action = self.rng.choices(("hold", "far hold", "info", "bye", "far bye", "both"), (4, 3, 2, 1, 1, 2))[0]
         if action == "bye":
             await session.bye()
         elif action == "info":
             status = await session.info(b"application/dtmf-relay", b"Signal=5\r\n")
             if status >= 300 and not conversation.ended:
-                self.checks.refused(conversation, f"INFO was refused with {status}")
+                self.checks.refused(conversation, began, f"INFO was refused with {status}")
         elif action == "far bye":
             if self._settled(conversation):
                 self._far(conversation, self._bye)
@@ -128,12 +129,13 @@ class History:
 
     async def _toggle_hold(self, conversation: Conversation) -> None:
         """Hold, or talk again. What is refused stays as it was (RFC 3261 §14.1)."""
+        began = self.world.loop.time()
         direction = b"sendonly" if conversation.direction == b"sendrecv" else b"sendrecv"
         try:
             await conversation.hold(direction)
         except CallFailed as failure:
-            if not conversation.ended and isinstance(conversation.agent, Agent):
-                self.checks.refused(conversation, f"a re-INVITE was refused with {failure}")
+            if not conversation.ended:
+                self.checks.refused(conversation, began, f"a re-INVITE was refused with {failure}")
 
     async def _one_outbound(self, number: int) -> None:
         rng, world = self.rng, self.world

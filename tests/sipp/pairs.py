@@ -8,12 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.testbed.hosts import CALLEE, CALLER
 from tests.testbed.process import Process
 from tests.testbed.sip_ping import Address
 from tests.testbed.sipp import Sipp, SippFigures
-
-CALLER = "127.0.3.22"
-CALLEE = "127.0.3.21"
 
 
 @dataclass(frozen=True)

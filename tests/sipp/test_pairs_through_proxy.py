@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,8 @@ import pytest
 
 from tests.sipp.pairs import PAIRS, TCP_PAIRS, Pair, assert_clean, call, callee
 from tests.testbed.aqueduct import Aqueduct, settings
+from tests.testbed.hosts import PROXY
 from tests.testbed.sipp import Sipp
-
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("proxy.cli") is None, reason="the proxy has no command line yet (proxy.cli)"
-)
-
-PROXY = "127.0.3.1"
 
 
 @contextmanager
@@ -25,7 +19,11 @@ def proxy_before(uas: Sipp, folder: Path, media: str) -> Iterator[Aqueduct]:
     configuration = settings(PROXY, {"uas": uas.local}, folder, media=media, media_ports="20000-20399")
     with Aqueduct(configuration, folder) as proxy:
         proxy.wait_ready()
-        yield proxy
+        try:
+            yield proxy
+        except Exception as error:
+            error.add_note(proxy.log_tail())
+            raise
 
 
 def run_through_proxy(pair: Pair, folder: Path, *, transport: str = "u1", media: str = "relay") -> int:
@@ -33,6 +31,7 @@ def run_through_proxy(pair: Pair, folder: Path, *, transport: str = "u1", media:
     with callee(pair, folder) as uas:
         with proxy_before(uas, folder, media) as proxy:
             uac, figures = call(pair, folder, proxy.address, transport)
+            proxy.wait_for_calls(0)
         assert_clean(pair, uac, figures, uas, proxy)
         assert "Traceback" not in proxy.log.read_text(), proxy.log_tail()
         return uas.figures().counters.get("wrong", 0)

@@ -6,9 +6,12 @@ It is ready when it answers SIP OPTIONS on its own address. Nothing of it is imp
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +57,7 @@ class Aqueduct(Process):
         folder: Path,
         *,
         env: Mapping[str, str] | None = None,
+        log_level: str = "info",
     ) -> None:
         self.folder = folder
         self.configuration = configuration
@@ -63,7 +67,7 @@ class Aqueduct(Process):
         self.transport, _, listen = configuration["sip"]["listen"][0].partition(":")
         host, _, port = listen.rpartition(":")
         self.address: Address = (host.strip("[]"), int(port))
-        argv: list[str | Path] = [sys.executable, "-m", "proxy.cli", "run", "-c", self.file]
+        argv: list[str | Path] = [sys.executable, "-m", "proxy.cli", "run", "-c", self.file, "--log-level", log_level]
         super().__init__(argv, folder / "aqueduct.log", cwd=ROOT, env=env)
 
     def wait_ready(self, timeout_s: float = 15.0) -> float:
@@ -78,6 +82,25 @@ class Aqueduct(Process):
             )
         except TimeoutError as error:
             raise RuntimeError(f"the proxy does not answer OPTIONS ({error}):\n{self.log_tail()}") from error
+
+    def ask(self, command: str, *arguments: str) -> Any:
+        """What the command line says to an operator, as JSON: `status`, `calls`, `failovers`."""
+        argv = [sys.executable, "-m", "proxy.cli", command, *arguments, "-c", str(self.file), "--json"]
+        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"aqueduct {command} ended with {done.returncode}: {done.stderr}")
+        return json.loads(done.stdout)
+
+    def wait_for_calls(self, count: int, timeout_s: float = 10.0) -> None:
+        """Until the proxy has exactly so many live calls, all of them answered."""
+        end = time.monotonic() + timeout_s
+        while True:
+            states = [call["state"] for call in self.ask("calls")]
+            if states == ["talking"] * count:
+                return
+            if time.monotonic() > end:
+                raise TimeoutError(f"{count} calls expected, there are: {states}\n{self.log_tail()}")
+            time.sleep(0.1)
 
     def stop(self, timeout_s: float = 10.0) -> int:
         """SIGTERM to the proxy, then SIGKILL to whatever of its process group is left (a relay that outlived it)."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.testbed.process import Process
-from tests.testbed.sip_ping import Address, free_port, wait_for_options
+from tests.testbed.sip_ping import Address, free_port, wait_for_connection, wait_for_options
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "sipp-scenarios"
 
@@ -96,10 +96,10 @@ class Sipp(Process):
         super().__init__([*argv, *options], folder / f"{self.name}.log", cwd=folder)
 
     def wait_ready(self) -> None:
-        """Until this UAS answers OPTIONS."""
-        transport = "tcp" if self.transport.startswith("t") else "udp"
+        """Until this UAS answers OPTIONS; over TCP takes connections, for SIPp fails a call whose connection closes."""
+        wait = wait_for_connection if self.transport.startswith("t") else wait_for_options
         try:
-            wait_for_options(self.local, timeout_s=5.0, transport=transport, alive=lambda: self.running)
+            wait(self.local, timeout_s=5.0, alive=lambda: self.running)
         except TimeoutError as error:
             raise RuntimeError(f"SIPp does not answer:\n{self.report()}") from error
 

@@ -1,9 +1,11 @@
-"""Real Asterisk as a backend: `asterisk-root.sh` unpacks a runnable one from Debian packages, `Asterisk` runs it.
-
-Any number run side by side, each on an address of its own with the usual ports (SIP 5060, AMI 5038, ARI 8088) and with
-every file in a folder of its own. No root, no container. The dialplan is in `conf/extensions.conf`.
+"""Real Asterisk as a backend: `asterisk-root.sh` unpacks a runnable one from Debian packages, `Asterisk` of the demo
+runs it. What tests dial is in `proxy/demo/asterisk/conf/extensions.conf`.
 """
 
-from tests.testbed.asterisk.instance import ROOT_FOLDER, Asterisk, pair
+from pathlib import Path
+
+from proxy.demo.asterisk import Asterisk, pair
+
+ROOT_FOLDER = Path(__file__).resolve().parents[3] / ".cache" / "asterisk-root"
 
 __all__ = ["ROOT_FOLDER", "Asterisk", "pair"]

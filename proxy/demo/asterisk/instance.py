@@ -8,11 +8,12 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from tests.testbed.process import Process
-from tests.testbed.sip_ping import Address, options, wait_for_options
+from proxy.demo.ping import options, wait_for_options
+from proxy.demo.process import Process
+from proxy.net.api import Address
 
 TEMPLATES = Path(__file__).resolve().parent / "conf"
-ROOT_FOLDER = Path(__file__).resolve().parents[3] / ".cache" / "asterisk-root"
+ROOT_FOLDER = Path(".cache/asterisk-root")  # where `make asterisk` puts it
 
 SIP_PORT = 5060
 AMI_PORT = 5038
@@ -23,7 +24,8 @@ class Asterisk(Process):
     """A running Asterisk called `name` on `host`, with everything it reads or writes in `folder`.
 
     `recordings` may be a folder that another instance shares. `sbc_net` is the network that its callers come from.
-    `additions` are lines put at the end of a configuration file, by the file's name.
+    `additions` are lines put at the end of a configuration file, by the file's name. `tone_hz` is what the number
+    `tone` plays, so that a caller knows whom it hears.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class Asterisk(Process):
         recordings: Path | None = None,
         sbc_net: str = "127.0.0.0/8",
         additions: Mapping[str, str] | None = None,
+        tone_hz: int = 1000,
     ) -> None:
+        root, folder = root.resolve(), folder.resolve()
         self.name = name
         self.address: Address = (host, SIP_PORT)
         self.folder = folder
@@ -58,6 +62,7 @@ class Asterisk(Process):
             "RTP_START": rtp_ports[0],
             "RTP_END": rtp_ports[1],
             "SBC_NET": sbc_net,
+            "TONE_HZ": tone_hz,
             # Must differ between instances, or ARI and metrics of two backends look like one.
             "EID": "02:00:" + ":".join(f"{int(part):02x}" for part in host.split(".")),
             "MODDIR": next(root.glob("usr/lib/*/asterisk/modules")),
