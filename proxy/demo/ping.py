@@ -62,13 +62,3 @@ def wait_for_options(
                 return time.monotonic() - started
         time.sleep(0.01)
     raise TimeoutError(f"no OPTIONS answered on {transport}:{to[0]}:{to[1]} within {timeout_s} s")
-
-
-def wait_for_connection(to: Address, *, timeout_s: float, alive: Callable[[], bool] = lambda: True) -> float:
-    """Seconds until a TCP connection is taken; TimeoutError when none is, or `alive()` ends."""
-    started = time.monotonic()
-    while time.monotonic() - started < timeout_s and alive():
-        with contextlib.suppress(OSError), socket.create_connection(to, timeout=0.2):
-            return time.monotonic() - started
-        time.sleep(0.01)
-    raise TimeoutError(f"no connection taken on {to[0]}:{to[1]} within {timeout_s} s")

@@ -1,13 +1,25 @@
-"""Is somebody there? One OPTIONS over a socket of its own, as the demo asks it; and a port that is free."""
+"""Is somebody there? One OPTIONS over a socket of its own, as the demo asks it; a connection; a port that is free."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import time
+from collections.abc import Callable
 
 from proxy.demo.ping import Address, Pong, options, wait_for_options
 
-__all__ = ["Address", "Pong", "free_port", "options", "wait_for_options"]
+__all__ = ["Address", "Pong", "free_port", "options", "wait_for_connection", "wait_for_options"]
+
+
+def wait_for_connection(to: Address, *, timeout_s: float, alive: Callable[[], bool] = lambda: True) -> float:
+    """Seconds until a TCP connection is taken; TimeoutError when none is, or `alive()` ends."""
+    started = time.monotonic()
+    while time.monotonic() - started < timeout_s and alive():
+        with contextlib.suppress(OSError), socket.create_connection(to, timeout=0.2):
+            return time.monotonic() - started
+        time.sleep(0.01)
+    raise TimeoutError(f"no connection taken on {to[0]}:{to[1]} within {timeout_s} s")
 
 
 def free_port(host: str) -> int:
