@@ -58,14 +58,16 @@ async def failover_report(server: Server) -> dict[str, Any]:
 
 
 async def carry_over(parties: Parties, server: Server, primary: Process, arguments: argparse.Namespace) -> Trial:
-    await parties.start_callers(server)
-    await asyncio.sleep(SETTLE_S)
-    struck_at = strike(arguments.fault, primary, UAS)
     try:
-        report = await failover_report(server)
-        outcome = await parties.finish(struck_at)
+        await parties.start_callers(server)
+        await asyncio.sleep(SETTLE_S)
+        struck_at = strike(arguments.fault, primary, UAS)
+        try:
+            report = await failover_report(server)
+            outcome = await parties.finish(struck_at)
+        finally:
+            mend(arguments.fault)
     finally:
-        mend(arguments.fault)
         await parties.stop()
     return Trial(
         calls=arguments.calls,

@@ -11,6 +11,7 @@ import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -197,6 +198,10 @@ def speaks(heard: Heard, now: float) -> bool:
     return bool(heard.arrivals) and now - heard.arrivals[-1] < 0.2
 
 
+def is_running(process: Process) -> bool:
+    return process.running
+
+
 class AsteriskParties(PhoneParties):
     tone_user = "milliwatt"
 
@@ -212,7 +217,7 @@ class ReferenceParties(PhoneParties):
             command += ["--tone-hz", str(self.TONE_HZ)]
             backends.append(Process(command, self._folder / f"{host}.log"))
         for backend, address in zip(backends, (UAS, UAS_BACKUP), strict=True):
-            wait_for_options(address, timeout_s=15.0, alive=lambda backend=backend: backend.running)
+            wait_for_options(address, timeout_s=15.0, alive=partial(is_running, backend))
         return backends
 
 

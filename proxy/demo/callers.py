@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -85,17 +86,12 @@ class Callers:
         self._endpoint = Endpoint(at, ports, "caller", self._tick)
         self._proxy = proxy
         ear = Ear({hz for each in script for hz in (each["says"], *each["expects"])})
-        self._callers = [
-            Caller(self._endpoint, ear, each["number"], each["says"], each["expects"]) for each in script
-        ]
+        self._callers = [Caller(self._endpoint, ear, each["number"], each["says"], each["expects"]) for each in script]
         self._running: set[asyncio.Task[None]] = set()
 
     def place_all(self, per_s: float) -> None:
         for place, caller in enumerate(self._callers):
-            asyncio.get_running_loop().call_later(place / per_s, self._start, caller)
-
-    def _start(self, caller: Caller) -> None:
-        self._run(caller.place(self._proxy))
+            asyncio.get_running_loop().call_later(place / per_s, self._begin, caller.place, self._proxy)
 
     def state(self) -> dict[str, Any]:
         """Live: how many talk and hear, and which tones they hear."""
@@ -134,14 +130,14 @@ class Callers:
 
     def hang_up(self, per_s: float) -> None:
         for place, caller in enumerate(self._callers):
-            asyncio.get_running_loop().call_later(place / per_s, lambda each=caller: self._run(each.hang_up()))
+            asyncio.get_running_loop().call_later(place / per_s, self._begin, caller.hang_up)
 
     def _tick(self) -> None:
         for caller in self._callers:
             caller.tick()
 
-    def _run(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _begin(self, work: Callable[..., Coroutine[Any, Any, None]], *arguments: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work(*arguments))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 

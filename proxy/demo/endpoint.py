@@ -53,11 +53,10 @@ def port_range(text: str) -> range:
 
 
 async def until_terminated() -> None:
-    """Until SIGTERM or SIGINT. The collector rests meanwhile: its pauses would be heard."""
+    """Until SIGTERM or SIGINT. What is there now is kept out of the collector's way: its pauses would be heard."""
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
     gc.collect()
     gc.freeze()
-    gc.disable()
     await stopped.wait()

@@ -1,9 +1,9 @@
 """Pacing of INVITEs towards one backup, by what it can take.
 
-Two bounds: INVITEs a second, and INVITEs that have had no answer at all yet (not even 100 Trying). A default UDP
-receive buffer holds about 90 INVITEs; what does not fit waits half a second for a retransmission. The window grows by one with
-every prompt answer and halves, at most once in a while, when an answer was slow or said 503 (additive increase,
-multiplicative decrease).
+Two bounds: INVITEs a second, and INVITEs that have had no answer at all yet (not even 100 Trying). A default
+UDP receive buffer holds about 90 INVITEs; what does not fit waits half a second for a retransmission. The window
+grows by one with every prompt answer and halves, at most once in a while, when an answer was slow or said 503
+(additive increase, multiplicative decrease).
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     INVITE:  proceeding -2xx-> accepted -ACK-> accepted (Timer L)      other: trying -final-> completed (Timer J)
              proceeding -3xx..6xx-> completed (G, H) -ACK-> confirmed (Timer I)
 
-An accepted INVITE repeats its 2xx until `acknowledged` is called (§13.3.1.4): the B2BUA and the user agent both
-need that, so it lives here. A request that comes again gets the last response again, without the user. It says 100 Trying
-by itself when its user is slow.
+An accepted INVITE repeats its 2xx until `acknowledged` is called (§13.3.1.4): the B2BUA and the user agent
+both need that, so it lives here. A request that comes again gets the last response again, without the user. It
+says 100 Trying by itself when its user is slow.
 """
 
 from __future__ import annotations

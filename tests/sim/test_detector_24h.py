@@ -1,6 +1,6 @@
 """Nobody is declared down by mistake, whatever the weather; and every safeguard is needed.
 
-A slice of what `python -m tests.sim.detector_model` runs for 24 hours of each weather. In an ablation one safeguard is
+A slice of what `python -m tests.sim.detector_tables` runs for 24 hours of each weather. In an ablation one safeguard is
 switched off, everything else stays, and the false alarms that it keeps away must appear.
 """
 
