@@ -48,6 +48,7 @@ def test_all_calls_go_on_at_the_backup(
         configuration = settings(PROXY, {"one": primary.local, "two": backup.local}, tmp_path, media=media)
         with Aqueduct(configuration, tmp_path) as proxy:
             proxy.wait_ready()
+            proxy.wait_for_backends()
             with Sipp(
                 scenario, tmp_path, local=(CALLER, 0), remote=proxy.address, calls=CALLS, rate=60, options=options
             ) as caller:

@@ -91,6 +91,17 @@ class Aqueduct(Process):
             raise RuntimeError(f"aqueduct {command} ended with {done.returncode}: {done.stderr}")
         return json.loads(done.stdout)
 
+    def wait_for_backends(self, timeout_s: float = 10.0) -> None:
+        """Until every backend is known to be up: before that a first call may go to a backup that was up first."""
+        end = time.monotonic() + timeout_s
+        while True:
+            verdicts = {row["name"]: row["verdict"] for row in self.ask("status")["backends"]}
+            if set(verdicts.values()) == {"up"}:
+                return
+            if time.monotonic() > end:
+                raise TimeoutError(f"not every backend is up: {verdicts}\n{self.log_tail()}")
+            time.sleep(0.1)
+
     def wait_for_calls(self, count: int, timeout_s: float = 10.0) -> None:
         """Until the proxy has exactly so many live calls, all of them answered."""
         end = time.monotonic() + timeout_s
