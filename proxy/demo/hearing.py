@@ -39,8 +39,10 @@ class Hearing:
         return bool(self.arrivals) and now - self.arrivals[-1] <= HEARING_S
 
     def longest_gap_s(self, since: float, until: float) -> float:
-        """The longest time between two moments without the expected audio, less one packet interval."""
-        times = [since, *(at for at in self.arrivals if since < at < until), until]
+        """The longest time from `since` on without the expected audio, less one packet interval. It counts from the
+        last packet before; who is deaf at `until` has been so until then."""
+        first = max((at for at in self.arrivals if at <= since), default=since)
+        times = [first, *(at for at in self.arrivals if since < at < until), until]
         return max(0.0, max(later - earlier for earlier, later in itertools.pairwise(times)) - PACKET_S)
 
     def heard_between(self, since: float, until: float) -> frozenset[int]:
