@@ -16,6 +16,10 @@ from rich.table import Table
 from media.api import MediaError
 from proxy.admin.control import ControlError, ask
 from proxy.config import ConfigError, Settings, load
+from proxy.demo.asterisk import ROOT_FOLDER
+from proxy.demo.demo import demo as play
+from proxy.demo.stage import DemoError, Fault
+from proxy.demo.view import Moving, Plain, Silent, print_outcome
 from proxy.serve import control_path, serve
 
 app = typer.Typer(
@@ -175,6 +179,35 @@ def failover(backend: str, config: Config = DEFAULT_CONFIG) -> None:
     """Treat a backend as dead, now: fence it and move its calls."""
     report = _ask(config, "failover", backend=backend)
     console.print(f"{backend} is fenced; moving {report['planned']} calls")
+
+
+@app.command()
+def demo(
+    as_json: AsJson = False,
+    asterisk: Annotated[
+        bool, typer.Option("--asterisk", help="Two real Asterisk instead of reference backends.")
+    ] = False,
+    calls: Annotated[int, typer.Option(min=1, max=500, help="Callers.")] = 50,
+    fault: Annotated[Fault, typer.Option(help="What the primary suffers: SIGKILL or SIGSTOP.")] = Fault.KILL,
+) -> None:
+    """Two backends carry calls on this machine, one is killed, the calls go on. Fails if one does not."""
+    if asterisk and not ROOT_FOLDER.is_dir():
+        errors.print(f"no Asterisk in {ROOT_FOLDER}: `make asterisk` unpacks one", style="red", soft_wrap=True)
+        raise typer.Exit(FAILED)
+    view = Silent() if as_json else Moving(console) if console.is_terminal else Plain(console)
+    try:
+        outcome = asyncio.run(play(calls, fault, ROOT_FOLDER if asterisk else None, view))
+    except (DemoError, ControlError, OSError) as error:
+        errors.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(FAILED) from None
+    finally:
+        view.close()
+    if as_json:
+        print(json.dumps(outcome.as_dict()))
+    else:
+        print_outcome(console, outcome)
+    if not outcome.ok:
+        raise typer.Exit(FAILED)
 
 
 def main() -> None:

@@ -14,8 +14,9 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -25,7 +26,11 @@ from proxy.demo.process import Process
 from proxy.demo.script import BACKUP_HZ, PRIMARY_HZ, Part
 from proxy.net.api import Address
 
-Fault = Literal["kill", "stop"]
+
+class Fault(StrEnum):
+    KILL = "kill"  # SIGKILL: the process is gone
+    STOP = "stop"  # SIGSTOP: it is there and does nothing
+
 
 PROXY, CALLERS = ("127.0.8.1", 5060), ("127.0.8.21", 5060)
 BACKENDS: dict[str, tuple[Address, int]] = {
@@ -79,7 +84,7 @@ class Stage:
         """Kill or freeze the primary; when, on CLOCK_MONOTONIC."""
         primary = self._backends["primary"]
         at = time.monotonic()
-        if fault == "kill":
+        if fault is Fault.KILL:
             primary.kill()
         else:
             primary.freeze()
