@@ -75,7 +75,6 @@ class Node:
             await tcp.listen()
             self.stack.transports.append(tcp)
         self.health.start()
-        self.stall.start()
 
     async def stop(self) -> None:
         """Stop without ending the calls: their legs stand, the relay goes on, a successor may restore them."""

@@ -58,6 +58,7 @@ async def serve(settings: Settings) -> None:
     gc.collect()
     gc.freeze()
     gc.disable()
+    node.stall.start()
     collector = loop.create_task(_collect_when_idle(node))
     try:
         await stopped.wait()

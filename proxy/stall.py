@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 BEAT_S = 0.02
 
@@ -14,11 +15,12 @@ class Stall:
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        self._due = self._loop.time() + BEAT_S
-        self._handle = self._loop.call_at(self._due, self._beat)
+        # The loop's own clock may count whole milliseconds (uvloop), which is as coarse as what is looked for.
+        self._due_at = time.monotonic() + BEAT_S
+        self._handle = self._loop.call_later(BEAT_S, self._beat)
 
     def _beat(self) -> None:
-        late_ms = (self._loop.time() - self._due) * 1000
+        late_ms = (time.monotonic() - self._due_at) * 1000
         self.worst_ms = max(self.worst_ms, late_ms)
         self.start()
 

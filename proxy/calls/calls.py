@@ -99,6 +99,7 @@ class Calls:
             self.counts["stray_acks"] += 1
             return
         leg.invited.acknowledged()
+        leg.invited = None  # and with it the whole request: a live call keeps no messages
         on_ack, leg.on_ack = leg.on_ack, None
         if on_ack:
             on_ack(request)

@@ -113,7 +113,7 @@ class RecoverySettings(Section):
 
     deadline_s: float = Field(default=30, ge=1, le=600)
     """A call that is not recovered within this is ended with a BYE."""
-    pace_per_s: int = Field(default=500, ge=1, le=10000)
+    pace_per_s: int = Field(default=1000, ge=1, le=10000)
     """INVITEs a second that a backup is given in a failover."""
     unanswered_max: int = Field(default=64, ge=1, le=1000)
     """INVITEs without any answer at one backup; a default UDP receive buffer holds about 90."""

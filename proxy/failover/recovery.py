@@ -84,7 +84,8 @@ class Recovery:
                 self.calls.end(call, f"could not be recovered: {result.error}", fields=[_reason(result.error)])
         elif call.state != ENDED:
             call.release_events()
-        result.done_ms = self._ms()
+        if result.done_ms is None:
+            result.done_ms = self._ms()
         return result
 
     def _ms(self) -> float:
@@ -107,7 +108,8 @@ class Recovery:
         await self._tell_survivor(leg, answer)
         silent_since = await self._last_heard()
         self._put_in_place(leg)
-        if self.step.kind is Kind.TALKING and call.media.anchors:
+        self.result.done_ms = self._ms()
+        if silent_since:  # a leg that never had audio is not waited for
             call.release_events()
             await self._verify(leg, silent_since)
 
