@@ -41,20 +41,20 @@ class Caller:
         self._frames = {codec: frame(says, codec) for codec in (PCMU, PCMA)}
         self._port = endpoint.rtp.open()
         self._port.on_packet = self._hear
-        self._audio = AudioLine(self._port.address, endpoint.rng)
+        self.audio = AudioLine(self._port.address, endpoint.rng)
 
     async def place(self, proxy: Address) -> None:
         host = f"[{proxy[0]}]" if ":" in proxy[0] else proxy[0]
         try:
             session = await self._endpoint.agent.invite(
-                f"sip:{self.number}@{host}:{proxy[1]}", self._audio.offer(), next_hop=proxy
+                f"sip:{self.number}@{host}:{proxy[1]}", self.audio.offer(), next_hop=proxy
             )
         except CallFailed as error:
             self.failed = str(error)
             return
         self.session = session
-        session.on_offer = self._audio.answer
-        if not self._audio.accept(session.remote_sdp):
+        session.on_offer = self.audio.answer
+        if not self.audio.accept(session.remote_sdp):
             self.failed = "no media agreed"
 
     @property
@@ -71,12 +71,12 @@ class Caller:
 
     def tick(self) -> None:
         self._port.tick()
-        agreed = self._audio.agreed
+        agreed = self.audio.agreed
         if agreed is not None and agreed.sends and self.talking:
             self._port.send(agreed.payload_type, self._frames[agreed.codec], agreed.remote)
 
     def _hear(self, payload_type: int, payload: bytes, at: float) -> None:
-        agreed = self._audio.agreed
+        agreed = self.audio.agreed
         if agreed is not None and payload_type == agreed.payload_type:
             self.hearing.take(self._ear.hear(payload, agreed.codec), at)
 

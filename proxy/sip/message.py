@@ -69,12 +69,17 @@ class SipError(ValueError):
 class Message:
     """What requests and responses share. `fields` is a plain list; `add`, `replace` and `remove` edit it."""
 
-    __slots__ = ("body", "fields", "flow")
+    __slots__ = ("_call_id", "_cseq", "_from_tag", "_to_tag", "body", "fields", "flow")
 
     def __init__(self, fields: list[Field], body: bytes = b"") -> None:
         self.fields = fields
         self.body = body
         self.flow: Flow | None = None
+        # Read many times on the way of a message, and never edited.
+        self._call_id: bytes | None = None
+        self._cseq: int | None = None
+        self._from_tag: bytes | None = None
+        self._to_tag: bytes | None = None
 
     def get(self, key: bytes) -> bytes | None:
         """The value of the first header with that key, without surrounding blanks."""
@@ -107,7 +112,10 @@ class Message:
     # The five that every message has; `parse` has made sure of them.
     @property
     def call_id(self) -> bytes:
-        return self.get(b"call-id") or b""
+        value = self._call_id
+        if value is None:
+            value = self._call_id = self.get(b"call-id") or b""
+        return value
 
     @property
     def from_(self) -> bytes:
@@ -119,15 +127,24 @@ class Message:
 
     @property
     def from_tag(self) -> bytes:
-        return tag_of(self.from_)
+        value = self._from_tag
+        if value is None:
+            value = self._from_tag = tag_of(self.from_)
+        return value
 
     @property
     def to_tag(self) -> bytes:
-        return tag_of(self.to)
+        value = self._to_tag
+        if value is None:
+            value = self._to_tag = tag_of(self.to)
+        return value
 
     @property
     def cseq(self) -> int:
-        return int((self.get(b"cseq") or b"0").split(None, 1)[0])
+        value = self._cseq
+        if value is None:
+            value = self._cseq = int((self.get(b"cseq") or b"0").split(None, 1)[0])
+        return value
 
     @property
     def content_type(self) -> bytes:
@@ -152,9 +169,7 @@ class Request(Message):
     def __init__(self, method: bytes, uri: bytes, fields: list[Field], body: bytes = b"") -> None:
         self.method = method
         self.uri = uri
-        self.fields = fields
-        self.body = body
-        self.flow = None
+        super().__init__(fields, body)
 
     def encode(self) -> bytes:
         return self._encode(b"%b %b SIP/2.0" % (self.method, self.uri))
@@ -169,9 +184,7 @@ class Response(Message):
     def __init__(self, status: int, reason: bytes, fields: list[Field], body: bytes = b"") -> None:
         self.status = status
         self.reason = reason
-        self.fields = fields
-        self.body = body
-        self.flow = None
+        super().__init__(fields, body)
 
     @property
     def method(self) -> bytes:
