@@ -60,7 +60,8 @@ class Line:
 
 
 class Backend:
-    def __init__(self, at: Address, ports: range, tone_hz: int) -> None:
+    def __init__(self, at: Address, ports: range, tone_hz: int, *, calls_max: int = CALLS_MAX) -> None:
+        self._calls_max = calls_max
         self._tone = {codec: frame(tone_hz, codec) for codec in (PCMU, PCMA)}
         self._lines: set[Line] = set()
         self._conferences: dict[str, Conference] = {}
@@ -114,7 +115,7 @@ class Backend:
             return 486
         if number not in ("echo", "tone") and not number.startswith(CONFERENCE):
             return 404
-        if len(self._lines) >= CALLS_MAX:
+        if len(self._lines) >= self._calls_max:
             return 503
         conference = self._conferences.get(number)
         return 486 if conference is not None and conference.full else 0
