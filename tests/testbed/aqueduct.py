@@ -83,13 +83,26 @@ class Aqueduct(Process):
         except TimeoutError as error:
             raise RuntimeError(f"the proxy does not answer OPTIONS ({error}):\n{self.log_tail()}") from error
 
+    def relay_pid(self) -> int | None:
+        """The relay of this proxy, which is a process of its own and may outlive it: known by its control socket."""
+        socket = str(self.folder / "state" / "relay.sock").encode()
+        for entry in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):
+                if socket in entry.read_bytes().split(b"\0"):
+                    return int(entry.parent.name)
+        return None
+
     def ask(self, command: str, *arguments: str) -> Any:
         """What the command line says to an operator, as JSON: `status`, `calls`, `failovers`."""
-        argv = [sys.executable, "-m", "proxy.cli", command, *arguments, "-c", str(self.file), "--json"]
+        return json.loads(self.order(command, *arguments, "--json"))
+
+    def order(self, command: str, *arguments: str) -> str:
+        """Give an order on the command line: `drain`, `ready`, `failover`; what it says."""
+        argv = [sys.executable, "-m", "proxy.cli", command, *arguments, "-c", str(self.file)]
         done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=20, check=False)
         if done.returncode != 0:
             raise RuntimeError(f"aqueduct {command} ended with {done.returncode}: {done.stderr}")
-        return json.loads(done.stdout)
+        return done.stdout
 
     def wait_for_backends(self, timeout_s: float = 10.0) -> None:
         """Until every backend is known to be up: before that a first call may go to a backup that was up first."""
@@ -113,9 +126,16 @@ class Aqueduct(Process):
                 raise TimeoutError(f"{count} calls expected, there are: {states}\n{self.log_tail()}")
             time.sleep(0.1)
 
+    def restart(self) -> None:
+        """Start it again after its end, with the state it left; ready when it returns."""
+        self.start()
+        self.wait_ready()
+
     def stop(self, timeout_s: float = 10.0) -> int:
-        """SIGTERM to the proxy, then SIGKILL to whatever of its process group is left (a relay that outlived it)."""
+        """SIGTERM to the proxy, then SIGKILL to a relay that outlived it."""
         code = super().stop(timeout_s)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+        relay = self.relay_pid()
+        if relay is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(relay, signal.SIGKILL)
         return code

@@ -7,7 +7,8 @@ import socket
 import time
 from collections.abc import Callable
 
-from proxy.demo.ping import Address, Pong, options, wait_for_options
+from proxy.demo.ping import Pong, options, wait_for_options
+from proxy.net.api import Address
 
 __all__ = ["Address", "Pong", "free_port", "options", "wait_for_connection", "wait_for_options"]
 
