@@ -67,14 +67,15 @@ class SipError(ValueError):
 
 
 class Message:
-    """What requests and responses share. `fields` is a plain list; `add`, `replace` and `remove` edit it."""
+    """What requests and responses share. `fields` is a plain list; `rewrite` changes a line of it."""
 
-    __slots__ = ("_call_id", "_cseq", "_from_tag", "_to_tag", "body", "fields", "flow")
+    __slots__ = ("_call_id", "_cseq", "_from_tag", "_lines", "_to_tag", "body", "fields", "flow")
 
     def __init__(self, fields: list[Field], body: bytes = b"") -> None:
         self.fields = fields
         self.body = body
         self.flow: Flow | None = None
+        self._lines: dict[bytes, bytes] | None = None  # line by key, where every key stands once
         # Read many times on the way of a message, and never edited.
         self._call_id: bytes | None = None
         self._cseq: int | None = None
@@ -83,6 +84,10 @@ class Message:
 
     def get(self, key: bytes) -> bytes | None:
         """The value of the first header with that key, without surrounding blanks."""
+        lines = self._lines
+        if lines is not None:
+            line = lines.get(key)
+            return line[line.index(b":") + 1 :].strip() if line is not None else None
         for name, line in self.fields:
             if name == key:
                 return line[line.index(b":") + 1 :].strip()
@@ -90,6 +95,9 @@ class Message:
 
     def all(self, key: bytes) -> list[bytes]:
         """The values of every header line with that key, in order; a line's comma list is not split."""
+        if self._lines is not None:
+            value = self.get(key)
+            return [value] if value is not None else []
         return [line[line.index(b":") + 1 :].strip() for name, line in self.fields if name == key]
 
     def list(self, key: bytes) -> list[bytes]:
@@ -99,15 +107,12 @@ class Message:
     def has_option(self, key: bytes, option: bytes) -> bool:
         return any(value.lower() == option for value in self.list(key))
 
-    def add(self, name: bytes, value: bytes) -> None:
-        self.fields.append(field(name, value))
-
-    def remove(self, key: bytes) -> None:
-        self.fields = [entry for entry in self.fields if entry[0] != key]
-
-    def replace(self, name: bytes, value: bytes) -> None:
-        self.remove(key_of(name))
-        self.fields.append(field(name, value))
+    def rewrite(self, index: int, line: bytes) -> None:
+        """Put another line in the place of one with the same key."""
+        key = self.fields[index][0]
+        self.fields[index] = (key, line)
+        if self._lines is not None:
+            self._lines[key] = line
 
     # The five that every message has; `parse` has made sure of them.
     @property
@@ -273,6 +278,8 @@ def parse(data: bytes) -> Request | Response:
             if keys_seen.count(key) > 1:
                 raise _unreadable(lines, "more than one", key)
     message = _start(lines, fields, body)
+    if len(last) == len(fields):
+        message._lines = last
     via = fields[0][1] if fields[0][0] == b"via" else b":" + (message.get(b"via") or b"")  # mostly it comes first
     if not _VIA.match(via, via.index(b":") + 1):
         raise _unreadable(lines, "not a Via", b"via")

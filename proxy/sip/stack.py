@@ -261,7 +261,7 @@ class Stack:
             if rport or sent_host != source:
                 top += b";received=" + source
             if top is not line:
-                request.fields[index] = (key, top + comma + rest)
+                request.rewrite(index, top + comma + rest)
             return flow
         return flow
 

@@ -83,19 +83,21 @@ def test_folded_lines_are_unfolded() -> None:
     assert invite(b"Content-Length: 5", b"Content-Length\r\n :\r\n 5").body == b"v=0\r\n"
 
 
-def test_fields_are_edited_by_key() -> None:
-    message = invite()
-    message.remove(b"via")
-    message.replace(b"Contact", b"<sip:us@192.0.2.9>")
-    message.add(b"X-New", b"1")
-    message.add(b"x-new", b"2")
-    assert message.get(b"via") is None
-    assert message.all(b"contact") == [b"<sip:us@192.0.2.9>"]
-    assert message.all(b"x-new") == [b"1", b"2"]
+def test_a_rewritten_line_is_what_is_read_and_sent() -> None:
+    alone = INVITE.replace(b"Via: SIP/2.0/TCP 192.0.2.2;branch=z9hG4bK2\r\n", b"")
+    for message in (parse(INVITE), parse(alone)):  # with a header that repeats, and without
+        index = next(place for place, (key, _) in enumerate(message.fields) if key == b"via")
+        message.rewrite(index, b"Via: SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport=5070")
+        assert message.get(b"via") == b"SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport=5070"
+        assert b"rport=5070" in message.encode()
+
+
+def test_every_value_of_a_repeated_header_is_found() -> None:
     assert parse(INVITE).all(b"via") == [
         b"SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK1;rport",
         b"SIP/2.0/TCP 192.0.2.2;branch=z9hG4bK2",
     ]
+    assert parse(INVITE).all(b"x-none") == []
 
 
 def test_options_are_found_in_any_case_and_line() -> None:
