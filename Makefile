@@ -36,7 +36,7 @@ lint: .venv/ready ## style, types and the layering of the packages
 	@.venv/bin/lint-imports
 
 bench: .venv/ready .venv/ready-bench sipp asterisk ## figures as JSON, peers measured in the same run
-	@$(PACKAGES) kamailio=kamailio rtpengine=rtpengine-daemon
+	@$(PACKAGES) kamailio=kamailio rtpengine=rtpengine-daemon gcc=build-essential
 	@for each in calls relay failover memory; do $(PYTHON) -m bench.$$each || exit; done
 
 soak: .venv/ready ## the simulation with thousands of seeds

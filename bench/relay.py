@@ -2,10 +2,10 @@
 """RTP packets per second and core through the relay, beside rtpengine in user space in the same run.
 
 Both relays carry the same number of G.711 calls, one process each on CPU 1, and take turns under the load of a C
-program on CPU 0 that is sender and receiver of all calls. Saturated: it sends as fast as it can; what counts is
-packets relayed per second of the relay's CPU time (user + system). Then both again at half the rate that they
-relayed when saturated, evenly spaced: the time from send to receive is the added latency, the generator's own
-(some microseconds) included.
+program on CPU 0 that is sender and receiver of all calls. Saturated: for every packet that comes back the next one
+is sent, with so many on their way that the relay always has work; what counts is packets relayed per second of the
+relay's CPU time (user + system). Then both again at half the rate that they relayed when saturated, evenly spaced:
+the time from send() to the kernel's time stamp on what comes back is the added latency.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ RELAY = "127.0.1.1"
 CALLERS, BACKENDS = "127.0.1.2", "127.0.1.3"
 FIRST_PORT = {"aqueduct": 10000, "rtpengine": 20000}
 RELAY_CPU, LOAD_CPU = 1, 0
+WINDOW = 512  # packets on their way when saturated
 SDP = (
     "v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
     "m=audio {port} RTP/AVP 0\r\na=rtpmap:0 PCMU/8000\r\na=sendrecv\r\n"
@@ -45,6 +46,7 @@ Place = tuple[str, int]
 class Run:
     pps: float  # relayed within the time
     pps_per_core: float
+    busy: float  # CPU time of the relay per second
     relayed_share: float
     p50_ms: float
     p99_ms: float
@@ -82,12 +84,12 @@ class Load:
         return line
 
     def run(self, seconds: float, pps: float | None = None) -> Run:
-        """As fast as possible, or evenly spaced at a rate."""
+        """As fast as the relay can, or evenly spaced at a rate."""
         before = cpu_s(self._relay_pid)
-        self._say(f"run paced {seconds} {pps}" if pps else f"run blast {seconds} 0")
+        self._say(f"run paced {seconds} {pps}" if pps else f"run window {seconds} {WINDOW}")
         sent, in_time, received, elapsed, p50, p99 = map(float, self._hear().split())
         used = cpu_s(self._relay_pid) - before
-        return Run(in_time / elapsed, received / used, received / sent, p50 / 1000, p99 / 1000)
+        return Run(in_time / elapsed, received / used, used / elapsed, received / sent, p50 / 1000, p99 / 1000)
 
     def stop(self) -> None:
         assert self._child.stdin is not None
@@ -151,7 +153,10 @@ def take_turns(options: argparse.Namespace, loads: dict[str, Load]) -> dict[str,
         for name, load in loads.items():
             run = load.run(options.seconds)
             saturated[name].append(run)
-            progress(f"round {number + 1} {name}: {run.pps:,.0f} packets/s, {run.pps_per_core:,.0f} per core")
+            progress(
+                f"round {number + 1} {name}: {run.pps:,.0f} packets/s, {run.pps_per_core:,.0f} per core,"
+                f" {run.busy:.0%} busy"
+            )
     for number in range(options.rounds):
         for name, load in loads.items():
             half = statistics.median(run.pps for run in saturated[name]) / 2

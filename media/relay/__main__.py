@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import os
 import resource
@@ -12,6 +13,8 @@ import sys
 
 from media.relay.latch import LatchPolicy
 from media.relay.relay import Host, Relay
+
+_NICE = -10  # media goes before signalling, where we may say so: a packet that waits is heard
 
 
 def _port_range(text: str) -> tuple[int, int]:
@@ -77,6 +80,8 @@ def main() -> None:
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
     gc.collect()
     gc.disable()
     gc.freeze()
