@@ -198,6 +198,8 @@ class History:
         rng, world = self.rng, self.world
         began = world.loop.time()
         process = world.network.hosts[address].process
+        if process.halted:
+            return
         world.network.freeze(address)
         await asyncio.sleep(rng.choice((rng.uniform(0.02, 0.5), rng.uniform(0.5, 20.0))))
         calm = all(

@@ -8,6 +8,7 @@ world keeps the books that checkers need: since when all is calm, and who rightl
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Coroutine
 from random import Random
 from typing import Any, TypeVar
@@ -99,6 +100,7 @@ class World:
         self.journal = Journal(self.network)
         self.host = self.network.host(NODE)
         self.relay = SimMedia(self.audio, self.host, self._rng("relay"))
+        self._started: Counter[str] = Counter()
         self.addresses = [server_address(number) for number in range(servers)]
         self.servers = {address: self._server(address) for address in self.addresses}
         self.phones = [self._phone(phone_address(number), f"phone{number}") for number in range(phones)]
@@ -117,7 +119,9 @@ class World:
         return Agent(self.network.host(address, self.loop), self.audio, self._rng(address), name)
 
     def _server(self, address: str) -> Server:
-        return Server(self.network.host(address), self.audio, self._rng(address), "pbx")
+        self._started[address] += 1  # a new process draws other Call-IDs and tags than the one before it
+        purpose = f"{address} {self._started[address]}"
+        return Server(self.network.host(address), self.audio, self._rng(purpose), "pbx")
 
     async def start(self) -> None:
         """Start the node and let it get to know its backends."""
