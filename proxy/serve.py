@@ -23,6 +23,8 @@ from proxy.admin.orders import handlers
 from proxy.config import Settings
 from proxy.net.asyncio_network import AsyncioNetwork
 from proxy.node import Node
+from proxy.sip.lookup import DnsLookup, read_hosts
+from proxy.sip.resolver import Resolver
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ async def serve(settings: Settings) -> None:
     relay = await RelayPlane.start(relay_options(settings), rng) if anchored else direct
     node = Node(settings, loop, AsyncioNetwork(loop), relay, direct, rng)
     await node.start()
+    carried = tuple(dict.fromkeys(listen.transport for listen in settings.sip.listen))
+    node.stack.resolver = Resolver(loop, rng, DnsLookup(), transports=carried, hosts=read_hosts())
     restored, problems = node.load(state_dir / "calls.snapshot")
     for problem in problems:
         log.warning("cannot restore: %s", problem)

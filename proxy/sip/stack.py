@@ -7,6 +7,7 @@ and responses that nobody waits for any more. It knows no dialogs and no calls.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import random
@@ -20,11 +21,12 @@ from proxy.sip.client_transaction import ClientTransaction, InviteClientTransact
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow, host_port
 from proxy.sip.message import Field, Request, Response, SipError, parse, response
+from proxy.sip.resolver import ResolveError, Resolver, Target
 from proxy.sip.screening import screen
 from proxy.sip.server_transaction import ACCEPTED, InviteServerTransaction, Key, ServerTransaction
 from proxy.sip.times import Times
 from proxy.sip.transport import TcpTransport, UdpTransport
-from proxy.sip.uri import UriError
+from proxy.sip.uri import Uri, UriError
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ class Stack:
         self.rng = rng
         self.times = times or Times()
         self.core: Core | None = None
+        self.resolver: Resolver | None = None  # for next hops that are names
+        self._lookups: set[asyncio.Task[list[Target]]] = set()
         self.transports: list[UdpTransport | TcpTransport] = []
         self.clients: dict[tuple[bytes, bytes], ClientTransaction] = {}
         self.servers: dict[Key, ServerTransaction] = {}
@@ -84,12 +88,39 @@ class Stack:
             return flow
         try:
             hop = dialog.next_hop()
-            if hop.host == flow.remote[0] or not _natted(hop.host, flow.remote[0]):
-                transport = hop.transport or flow.transport.decode()
-                return self.flow(transport, (hop.host, hop.port or 5060))
-        except (UriError, KeyError, ValueError):
-            pass
-        return flow
+        except UriError:
+            return flow
+        try:
+            if hop.host != flow.remote[0] and _natted(hop.host, flow.remote[0]):
+                return flow
+            return self.flow(hop.transport or flow.transport.decode(), (hop.host, hop.port or 5060))
+        except KeyError:
+            return flow
+        except ValueError:  # a name
+            return self._resolved(hop) or flow
+
+    def _resolved(self, hop: Uri) -> Flow | None:
+        """The flow to a name (RFC 3263), when it is known already. What is not is looked up meanwhile: the message at
+        hand goes back where its dialog came from, the next one to the name."""
+        resolver = self.resolver
+        if resolver is None:
+            return None
+        try:
+            targets = resolver.known(hop)
+            if targets is not None:
+                return self.flow(targets[0].transport, targets[0].address)
+        except (ResolveError, KeyError):
+            return None
+        task = asyncio.get_running_loop().create_task(resolver.resolve(hop))
+        self._lookups.add(task)
+        task.add_done_callback(self._looked_up)
+        return None
+
+    def _looked_up(self, task: asyncio.Task[list[Target]]) -> None:
+        self._lookups.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.errors["resolve"] += 1
+            log.info("cannot resolve a next hop: %s", task.exception())
 
     def request(self, request: Request, flow: Flow, on_response: OnResponse) -> ClientTransaction:
         """Send a request (without Via) in a new client transaction."""
@@ -281,6 +312,8 @@ class Stack:
             self._merging.pop((request.call_id, request.from_tag, request.get(b"cseq") or b""), None)
 
     async def close(self) -> None:
+        for task in list(self._lookups):
+            task.cancel()
         for transport in self.transports:
             await transport.close()
         for transaction in list(self.clients.values()):
