@@ -25,6 +25,7 @@ from proxy.failover.report import LOST, MOVED, CallResult
 from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.dialog import CONFIRMED, Dialog
 from proxy.sip.message import Field, Response
+from proxy.sip.offer_answer import glare_delay_s
 
 log = logging.getLogger(__name__)
 
@@ -323,8 +324,7 @@ class Recovery:
             if message.status != 491:
                 raise Hopeless(f"the {survivor.name} side refused the re-INVITE: {message.status}")
             ours = survivor.dialog is not None and survivor.dialog.call_id.startswith(call.id.encode())
-            units = rng.randint(210, 400) if ours else rng.randint(0, 200)
-            await asyncio.sleep(units / 100)
+            await asyncio.sleep(glare_delay_s(ours, rng))
         raise Hopeless(f"the {survivor.name} side answers 491 for ever")
 
     async def _keep_answer(self, leg: Leg, survivor: Leg, sdp: bytes, message: Response) -> None:

@@ -13,8 +13,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from proxy.net.api import Address
 from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.dialog import CONFIRMED, ENDED, Dialog
+from proxy.sip.digest import DigestClient
 from proxy.sip.flow import Flow, host_port
 from proxy.sip.message import Field, Request, Response, field
+from proxy.sip.offer_answer import glare_delay_s
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from proxy.sip.stack import Stack
 from proxy.sip.uri import parse_uri
@@ -91,9 +93,7 @@ class Session:
             if message.status != 491 or attempt + 1 == attempts:
                 break
             owner = self.dialog.call_id in self.agent.placed
-            await asyncio.sleep(
-                self.agent.stack.rng.uniform(2.1, 4.0) if owner else self.agent.stack.rng.uniform(0, 2.0)
-            )
+            await asyncio.sleep(glare_delay_s(owner, self.agent.stack.rng))
         raise CallFailed(message.status, message.reason.decode(), message)
 
     async def _reinvite_once(self, sdp: bytes) -> Response:
@@ -208,8 +208,10 @@ class Incoming:
 
 
 class UserAgent:
-    def __init__(self, stack: Stack, name: str = "ua") -> None:
+    def __init__(self, stack: Stack, name: str = "ua", credentials: DigestClient | None = None) -> None:
+        """With `credentials` a 401 or 407 to an INVITE is answered, once (RFC 3261 §22)."""
         self.stack = stack
+        self.credentials = credentials
         self.name = name.encode()
         self.sessions: dict[bytes, Session] = {}  # by local tag
         self.placed: set[bytes] = set()  # Call-IDs that are ours (RFC 3261 §14.1 asks)
@@ -240,7 +242,6 @@ class UserAgent:
         """Place a call; returns when it is answered. Raises CallFailed. After `timeout_s` it sends CANCEL."""
         target = parse_uri(uri.encode())
         flow = self.stack.flow(target.transport or transport, next_hop or (target.host, target.port or 5060))
-        done: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         tag = self.stack.new_tag()
         call_id = call_id or b"%016x@%b" % (self.stack.rng.getrandbits(64), flow.local[0].encode())
         seed = Dialog(call_id, b"<sip:%b@%b>" % (self.name, host_port(flow.local)), tag, b"<%b>" % uri.encode(), b"")
@@ -248,30 +249,13 @@ class UserAgent:
         extra = [self.contact(flow), ALLOW, *(field(*header) for header in headers)]
         if body:
             extra.append(SDP)
-        request = seed.request(b"INVITE", extra, body)
-
-        def answered(message: Response) -> None:
-            if message.status < 200:
-                if on_provisional:
-                    on_provisional(message)
-            elif message.status < 300 and done.done():
-                assert isinstance(transaction, InviteClientTransaction)
-                self._refuse_fork(transaction, request, message, flow)
-            elif not done.done():
-                done.set_result(message)
-
-        transaction = self.stack.request(request, flow, answered)
-        assert isinstance(transaction, InviteClientTransaction)
-        try:
-            async with asyncio.timeout(timeout_s):
-                message = await asyncio.shield(done)
-        except TimeoutError:
-            transaction.cancel()
-            message = await done
-        except asyncio.CancelledError:
-            transaction.cancel()
-            done.cancel()
-            raise
+        request, transaction, message = await self._attempt(seed, extra, body, flow, timeout_s, on_provisional)
+        if self.credentials is not None and message.status in (401, 407):
+            proof = self.credentials.answer(request, message)
+            if proof:
+                request, transaction, message = await self._attempt(
+                    seed, [*extra, *proof], body, flow, timeout_s, on_provisional
+                )
         if message.status >= 300:
             raise CallFailed(message.status, message.reason.decode(errors="replace"), message)
         dialog = Dialog.uac(request, message)
@@ -280,6 +264,42 @@ class UserAgent:
         session = Session(self, dialog, flow, body, message.sdp)
         self._acknowledge(session, transaction, message)
         return session
+
+    async def _attempt(
+        self,
+        seed: Dialog,
+        extra: list[Field],
+        body: bytes,
+        flow: Flow,
+        timeout_s: float,
+        on_provisional: Callable[[Response], None] | None,
+    ) -> tuple[Request, InviteClientTransaction, Response]:
+        """One INVITE and its final response."""
+        done: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        request = seed.request(b"INVITE", extra, body)
+
+        def answered(message: Response) -> None:
+            if message.status < 200:
+                if on_provisional:
+                    on_provisional(message)
+            elif message.status < 300 and done.done():
+                self._refuse_fork(transaction, request, message, flow)
+            elif not done.done():
+                done.set_result(message)
+
+        started = self.stack.request(request, flow, answered)
+        assert isinstance(started, InviteClientTransaction)
+        transaction = started
+        try:
+            async with asyncio.timeout(timeout_s):
+                return request, transaction, await asyncio.shield(done)
+        except TimeoutError:
+            transaction.cancel()
+            return request, transaction, await done
+        except asyncio.CancelledError:
+            transaction.cancel()
+            done.cancel()
+            raise
 
     def _acknowledge(self, session: Session, transaction: InviteClientTransaction, message: Response) -> None:
         way = self.way(session)
