@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 import random
+import resource
 import signal
 import time
 from pathlib import Path
@@ -39,6 +40,8 @@ async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises OSError when a socket cannot be had, MediaError when the relay cannot."""
     loop = asyncio.get_running_loop()
     rng = random.Random()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a TCP connection each
     state_dir = settings.node.state_dir
     state_dir.mkdir(parents=True, exist_ok=True)
     direct = DirectPlane(loop, rng, settings.media.address)
