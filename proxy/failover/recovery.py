@@ -24,7 +24,7 @@ from proxy.failover.report import ENDED as HUNG_UP
 from proxy.failover.report import LOST, MOVED, CallResult
 from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.dialog import CONFIRMED, Dialog
-from proxy.sip.message import Field, Response
+from proxy.sip.message import Field, Response, response
 from proxy.sip.offer_answer import glare_delay_s
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 WAIT_FOR_BACKUP_S = 0.05
 AUDIO_POLL_S = 0.02
 GLARE_ATTEMPTS = 12
+TRYING_TIMES = 4  # answer time-outs that a backend may take after 100 Trying; once it rings it is waited for
 
 
 class Hopeless(Exception):
@@ -229,7 +230,7 @@ class Recovery:
         return survivor.remote_sdp
 
     async def _invite(self, leg: Leg, backend: Backend, offer: bytes) -> tuple[Response, InviteClientTransaction]:
-        """INVITE and its final answer. Silence counts as 408, ringing is waited for until the deadline."""
+        """INVITE and its final answer. Silence and hanging count as 408; ringing is waited for until the deadline."""
         calls, loop = self.calls, asyncio.get_running_loop()
         final: asyncio.Future[Response] = loop.create_future()
         pace, sent_at = self.pace_of(backend), calls.now()
@@ -241,6 +242,8 @@ class Recovery:
                 heard = True
                 pace.heard(calls.now() - sent_at, refused=message.status == 503 or message.flow is None)
                 silence.cancel()
+            if message.status > 100:
+                hanging.cancel()
             if message.status < 200:
                 return
             if not final.done():
@@ -248,12 +251,19 @@ class Recovery:
             elif message.status < 300 and (final.cancelled() or final.result().to_tag != message.to_tag):
                 calls.refuse_answer(leg, placed, message)  # too late, or another fork; not just the same 2xx again
 
+        def hung() -> None:
+            """It has said 100 Trying and then nothing: its SIP lives, what would answer calls does not."""
+            if not final.done():
+                placed.cancel()
+                final.set_result(response(placed.request, 408))
+
         user = self.settings.outbound_user
         outbound = user.encode() if user and self.dead is self.call.a else None
         state = "held" if self.step.kind is Kind.HELD else "talking"
         placed = calls.place_invite(self.call, leg, offer, self._headers(state), answered, outbound)
         # No answer at all, not even 100: pass on to the next backend long before Timer B's 32 s.
         silence = loop.call_later(self.settings.answer_timeout_ms / 1000, lambda: placed.fail(408))
+        hanging = loop.call_later(TRYING_TIMES * self.settings.answer_timeout_ms / 1000, hung)
         ended = loop.create_future()
         previous, self.call.on_ended = self.call.on_ended, lambda: None if ended.done() else ended.set_result(None)
         try:
@@ -264,6 +274,8 @@ class Recovery:
             raise
         finally:
             self.call.on_ended = previous
+            silence.cancel()
+            hanging.cancel()
         if not final.done():
             placed.cancel()
             final.cancel()
@@ -370,7 +382,7 @@ class Recovery:
             call.a = leg
         else:
             call.b = leg
-        if dead.invited is not None:
+        if dead.invited is not None and dead.invited.answered:
             dead.invited.stop()  # a 2xx that the dead will never acknowledge
         if self.alive or not self._old().fenced:  # planned, or it came back while we were at it
             dead.bye(calls.stack, [])

@@ -15,12 +15,14 @@ from typing import Any, TypeVar
 
 from media.direct import DirectPlane
 from proxy.config import Settings
+from proxy.net.api import Address
 from proxy.node import Node
 from tests.sim.agents import Agent, Conversation, Server
 from tests.sim.link import LinkModel
 from tests.sim.loop import VirtualLoop
 from tests.sim.media import Audio, SimMedia
 from tests.sim.network import SimNetwork
+from tests.sim.trace import is_probe
 from tests.sim.wire import Wire
 
 T = TypeVar("T")
@@ -95,7 +97,7 @@ class World:
         self.network = SimNetwork(loop, self._rng("network"), model)
         self.audio = Audio(self.network)
         self.wire = Wire(NODE, loop.time)
-        self.network.on_datagram.append(self.wire)
+        self.network.on_datagram += [self.wire, self._count]
         self.network.on_fault.append(self._note_calm)
         self.journal = Journal(self.network)
         self.host = self.network.host(NODE)
@@ -105,6 +107,7 @@ class World:
         self.servers = {address: self._server(address) for address in self.addresses}
         self.phones = [self._phone(phone_address(number), f"phone{number}") for number in range(phones)]
         self.carrier = Server(self.network.host(CARRIER, loop), self.audio, self._rng("carrier"), "carrier")
+        self.sent_to: Counter[str] = Counter()  # by host: what the node sent that is no probe
         self.hung_up: set[bytes] = set()  # numbers of calls that a server ended, as it may
         self.last_fault_at = 0.0
         self.node: Node
@@ -115,13 +118,16 @@ class World:
         """A source of chance for each part, so that a change of one does not stir all the others."""
         return Random(f"{self.seed} {purpose}")
 
+    def _new_rng(self, host: str) -> Random:
+        """For a new process: it draws other branches, tags and Call-IDs than the one before it."""
+        self._started[host] += 1
+        return self._rng(f"{host} {self._started[host]}")
+
     def _phone(self, address: str, name: str) -> Agent:
         return Agent(self.network.host(address, self.loop), self.audio, self._rng(address), name)
 
     def _server(self, address: str) -> Server:
-        self._started[address] += 1  # a new process draws other Call-IDs and tags than the one before it
-        purpose = f"{address} {self._started[address]}"
-        return Server(self.network.host(address), self.audio, self._rng(purpose), "pbx")
+        return Server(self.network.host(address), self.audio, self._new_rng(address), "pbx")
 
     async def start(self) -> None:
         """Start the node and let it get to know its backends."""
@@ -134,7 +140,8 @@ class World:
 
     async def _start_node(self) -> None:
         self.direct = DirectPlane(self.host.loop, self._rng("direct"), NODE)
-        self.node = Node(self.settings, self.host.loop, self.host, self.relay, self.direct, self._rng("node"))
+        rng = self._new_rng(NODE)
+        self.node = Node(self.settings, self.host.loop, self.host, self.relay, self.direct, rng)
         await self.node.start()
 
     def stop(self) -> None:
@@ -181,6 +188,10 @@ class World:
         self._note_calm()
 
     # Books
+
+    def _count(self, source: Address, target: Address, data: bytes) -> None:
+        if source[0] == NODE and not is_probe(data):
+            self.sent_to[target[0]] += 1
 
     def is_there(self, address: str) -> bool:
         """Is this server or phone up, and reachable from the node both ways?"""

@@ -1,0 +1,76 @@
+"""A media plane that takes its time, as one in another process does: every answer comes a moment later.
+
+`SimMedia` answers at once, so nothing can happen between a question and its answer. Behind this, it can: a BYE, a
+deadline, the death of the next backend. Answers keep their order, as on one socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+from media.api import MediaError, MediaEvent, MediaPlane
+
+
+class SlowMedia:
+    def __init__(self, fast: MediaPlane, loop: asyncio.AbstractEventLoop, delay_s: tuple[float, float], rng: Random):
+        self._fast = fast
+        self._loop = loop
+        self._delay_s = delay_s
+        self._rng = rng
+        self._last_at = 0.0
+        self.anchors = fast.anchors
+
+    def _later(self, ask: Callable[..., asyncio.Future[Any]], *args: Any, **options: Any) -> asyncio.Future[Any]:
+        future: asyncio.Future[Any] = self._loop.create_future()
+
+        def answer() -> None:
+            try:
+                result = ask(*args, **options).result()
+            except MediaError as error:
+                if not future.done():
+                    future.set_exception(error)
+            else:
+                if not future.done():
+                    future.set_result(result)
+
+        self._last_at = max(self._last_at, self._loop.time() + self._rng.uniform(*self._delay_s))
+        self._loop.call_at(self._last_at, answer)
+        return future
+
+    def offer(self, *args: Any) -> asyncio.Future[bytes]:
+        return self._later(self._fast.offer, *args)
+
+    def answer(self, *args: Any, **options: Any) -> asyncio.Future[bytes]:
+        return self._later(self._fast.answer, *args, **options)
+
+    def switch(self, *args: Any) -> asyncio.Future[None]:
+        return self._later(self._fast.switch, *args)
+
+    def query(self, *args: Any) -> asyncio.Future[Any]:
+        return self._later(self._fast.query, *args)
+
+    def delete(self, session: str, leg: str | None = None) -> None:
+        self._last_at = max(self._last_at, self._loop.time())
+        self._loop.call_at(self._last_at, self._fast.delete, session, leg)
+
+    def snapshot(self, session: str) -> dict[str, object]:
+        return self._fast.snapshot(session)
+
+    def restore(self, session: str, snapshot: dict[str, object]) -> None:
+        self._fast.restore(session, snapshot)
+
+    def subscribe(self, listener: Callable[[MediaEvent], None]) -> None:
+        self._fast.subscribe(listener)
+
+    async def close(self) -> None:
+        await self._fast.close()
+
+
+def slow_down(calls: Any, delay_s: tuple[float, float], rng: Random) -> None:
+    """Put slow media under the `Calls` of a node."""
+    loop = calls.stack.timers._loop
+    calls.relay = SlowMedia(calls.relay, loop, delay_s, rng)
+    calls.direct = SlowMedia(calls.direct, loop, delay_s, rng)
