@@ -143,7 +143,13 @@ class UdpSocket:
 
     def _failed(self, error: OSError) -> None:
         """Told in a later iteration of the loop: who sends need not be ready to hear of it at that moment."""
-        if self._on_error is not None and self._sock.fileno() >= 0:
+        if self._sock.fileno() < 0:
+            return
+        # uvloop gives up watching a socket on which an error is pending (libuv on POLLERR): a port that was refused
+        # once would be deaf for ever. Whoever takes the error, `recv` or `send`, begins the watch anew.
+        self._loop.remove_reader(self._sock)
+        self._loop.add_reader(self._sock, self._drain)
+        if self._on_error is not None:
             self._loop.call_soon(self._tell, error)
 
     def _tell(self, error: OSError) -> None:

@@ -157,6 +157,26 @@ def test_datagram_sent_while_a_refusal_is_pending_still_leaves(run: Any) -> None
     run(main)
 
 
+def test_peer_that_comes_back_is_heard_again_however_often_it_had_refused(run: Any) -> None:
+    async def main(network: AsyncioNetwork) -> None:
+        errors, inbox = Inbox(), Inbox()
+        address = closed_port()
+        probe = network.udp((HOST, 0), inbox, remote=address, on_error=errors)
+        for refused in range(1, 4):
+            probe.send(b"probe", address)
+            await errors.reach(refused)
+        probe.send(b"probe", address)  # a refusal is pending again,
+        probe.send(b"probe", address)  # told by this one, and again
+        await errors.reach(5)
+        reborn = network.udp(address, ignore)
+        reborn.send(b"answer", probe.local)
+        assert await inbox.reach(1) == [(b"answer", address)]
+        reborn.close()
+        probe.close()
+
+    run(main)
+
+
 def test_connected_port_hears_its_peer_only(run: Any) -> None:
     async def main(network: AsyncioNetwork) -> None:
         inbox = Inbox()
