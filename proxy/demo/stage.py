@@ -69,7 +69,7 @@ class Stage:
         file = self.folder / "aqueduct.yaml"
         file.write_text(yaml.safe_dump(self._configuration(), sort_keys=False))
         self._proxy = self._python(["proxy.cli", "run", "-c", str(file)], "proxy")
-        await self._until("both backends are up", self._backends_up)
+        await self._until(self._backends_missing)
 
     async def start_callers(self, parts: list[Part]) -> None:
         """Returns when every call is answered and every caller hears what it expects."""
@@ -78,7 +78,7 @@ class Stage:
         argv = ["proxy.demo.callers", "--address", _text(CALLERS), "--proxy", _text(PROXY), "--script", str(script)]
         argv += ["--control", str(self.folder / "callers.sock"), "--per-s", str(CALLS_PER_S)]
         self._callers = self._python(argv, "callers")
-        await self._until("every caller hears its backend", self._everybody_hears)
+        await self._until(self._callers_missing)
 
     def strike(self, fault: Fault) -> float:
         """Kill or freeze the primary; when, on CLOCK_MONOTONIC."""
@@ -126,24 +126,30 @@ class Stage:
             "routes": [{"pool": "demo"}],
         }
 
-    async def _backends_up(self) -> bool:
-        return all(backend["verdict"] == "up" for backend in await self.ask_proxy("backends"))
+    async def _backends_missing(self) -> str:
+        rows = [row for row in await self.ask_proxy("backends") if row["verdict"] != "up"]
+        return "; ".join(f"{row['name']} is {row['verdict']}: {row['reason']}" for row in rows)
 
-    async def _everybody_hears(self) -> bool:
+    async def _callers_missing(self) -> str:
         state = await self.ask_callers("state")
         if state["failed"]:
             raise DemoError(f"a call was not answered: {state['failed'][0]}")
-        return bool(state["hearing"] == state["calls"])
+        missing = state["calls"] - state["hearing"]
+        return f"{missing} of {state['calls']} callers do not hear what they should" if missing else ""
 
-    async def _until(self, what: str, reached: Callable[[], Awaitable[bool]]) -> None:
+    async def _until(self, missing: Callable[[], Awaitable[str]]) -> None:
+        """Until nothing is missing any more."""
         deadline = time.monotonic() + READY_S
         while True:
-            with contextlib.suppress(ControlError):  # it has not opened its socket yet
-                if await reached():
-                    return
+            try:
+                what = await missing()
+            except ControlError as error:  # it has not opened its socket yet
+                what = str(error)
+            if not what:
+                return
             self._look_after()
             if time.monotonic() > deadline:
-                raise DemoError(f"not within {READY_S:.0f} s: {what}")
+                raise DemoError(f"after {READY_S:.0f} s still: {what}")
             await asyncio.sleep(POLL_S)
 
     def _look_after(self) -> None:
