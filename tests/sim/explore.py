@@ -21,9 +21,9 @@ from tests.sim.history import History
 from tests.sim.loop import VirtualLoop
 from tests.sim.world import World
 
-# Probes far apart keep a history cheap; the fast interval, which decides, is the default one. No backend is
-# kept out for flapping: histories make them come and go as they like.
-HEALTH = {"interval_ms": 250, "flaps_max": 100}
+# Probes far apart keep a history cheap; the fast interval, which decides, is the default one.
+INTERVALS_MS = (100, 500, 1000, 1000)
+FLAPS_MAX = 100  # no backend is kept out for flapping: histories make them come and go as they like
 RECOVERY = {"deadline_s": 60}
 
 Ablate = Callable[[World], None]
@@ -54,7 +54,7 @@ def explore(seed: int, ablate: Ablate | None = None, lines: int = 0) -> Outcome:
         servers=rng.choice((2, 2, 3)),
         phones=2,
         mode=rng.choice(("relay", "relay", "direct")),
-        health=HEALTH,
+        health={"interval_ms": rng.choice(INTERVALS_MS), "flaps_max": FLAPS_MAX},
         recovery=RECOVERY,
     )
     history: History | None = None

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from proxy.net.api import Address
+from tests.sim.trace import is_probe
 
 _TAG = re.compile(rb";\s*tag=([^;>\s]+)", re.IGNORECASE)
 _BRANCH = re.compile(rb";\s*branch=([^;,\s]+)", re.IGNORECASE)
@@ -79,7 +80,7 @@ class Wire:
         self._told: dict[Side, tuple[bytes, int, bytes]] = {}  # o= id and version, what followed it
 
     def __call__(self, source: Address, target: Address, data: bytes) -> None:
-        if source[0] != self.address or b"SIP/2.0" not in data[:4096]:
+        if source[0] != self.address or is_probe(data) or b"SIP/2.0" not in data[:4096]:
             return
         message = Message(data)
         if message.status:

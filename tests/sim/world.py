@@ -57,7 +57,11 @@ def settings(
             "media": {"mode": mode, "address": NODE},
             "pools": {
                 "pbx": {"backends": backends, "health": health or {}, "recovery": recovery or {}},
-                "carrier": {"recover": False, "backends": {"trunk": {"address": f"{CARRIER}:5060"}}},
+                "carrier": {
+                    "recover": False,
+                    "backends": {"trunk": {"address": f"{CARRIER}:5060"}},
+                    "health": health or {},
+                },
             },
             "routes": [{"from_pool": "pbx", "pool": "carrier"}, {"pool": "pbx"}],
         }
