@@ -235,7 +235,9 @@ class Calls:
         source.on_ack = acked
 
     def refuse_answer(self, leg: Leg, placed: InviteClientTransaction, message: Response) -> None:
-        """A 2xx that came too late, or of another fork: ACK and BYE (RFC 3261 §13.2.2.4)."""
+        """A 2xx that came too late, or of another fork: ACK and BYE (RFC 3261 §13.2.2.4), once."""
+        if placed.acknowledges(message.to_tag):
+            return
         dialog = Dialog.uac(placed.request, message)
         dialog.confirm(message)
         way = self.stack.way(dialog, leg.flow)

@@ -76,16 +76,21 @@ class Leg:
 
     def acknowledge(self, stack: Stack, message: Response, sdp: bytes = b"", fields: list[Field] | None = None) -> None:
         """ACK the 2xx of our INVITE, now and whenever it comes again."""
+        self._acknowledge(stack, message.cseq, message.to_tag, sdp, fields or [])
+
+    def _acknowledge(self, stack: Stack, cseq: int, tag: bytes, sdp: bytes, fields: list[Field]) -> None:
         transaction, dialog = self.inviting, self.dialog
         if transaction is None or dialog is None:
             return
         self.inviting = None
         way = stack.way(dialog, self.flow)
-        ack = dialog.request(b"ACK", fields or [], sdp, cseq=message.cseq)
-        transaction.acknowledge(stack.ack(ack, way), way, message.to_tag)
+        ack = dialog.request(b"ACK", fields, sdp, cseq=cseq)
+        transaction.acknowledge(stack.ack(ack, way), way, tag)
 
     def bye(self, stack: Stack, fields: list[Field], dialog: Dialog | None = None) -> None:
-        """End the dialog; nobody waits for the answer."""
+        """End the dialog; nobody waits for the answer. A 2xx whose ACK had to wait gets it first (§13.2.2.4)."""
+        if self.dialog and self.inviting is not None and self.inviting.owes_ack:
+            self._acknowledge(stack, self.inviting.request.cseq, self.dialog.remote_tag, b"", [])
         if dialog or self.dialog:
             self.request(stack, b"BYE", fields, b"", _ignore, dialog)
 
@@ -108,6 +113,8 @@ class Leg:
             self.timer = None
         if self.invited is not None:
             self.invited.on_cancel = self.invited.on_no_ack = None
+            if not self.invited.answered:
+                self.invited.reply(487)  # a peer that is not dead after all would wait for its answer for ever
             self.invited = None
         self.inviting = None
         self.on_ack = None

@@ -183,7 +183,7 @@ def _reinvited(calls: Calls, call: Call, leg: Leg, request: Request, transaction
 class Reinvite:
     """A re-INVITE on its way from `leg` to the other one and back."""
 
-    __slots__ = ("call", "calls", "cancelled", "leg", "other", "request", "transaction")
+    __slots__ = ("accepted", "before", "call", "calls", "leg", "other", "request", "transaction")
 
     def __init__(
         self, calls: Calls, call: Call, leg: Leg, request: Request, transaction: InviteServerTransaction
@@ -194,7 +194,8 @@ class Reinvite:
         self.other = call.other(leg)
         self.request = request
         self.transaction = transaction
-        self.cancelled = False
+        self.accepted = False  # the other side's 2xx is being passed on, or has been
+        self.before = self.other.local_sdp
         transaction.on_cancel = self._cancel
 
     @property
@@ -219,7 +220,7 @@ class Reinvite:
 
     def _answered(self, message: Response) -> None:
         call = self.call
-        if message.status < 200:
+        if message.status < 200 or self.accepted:  # a 2xx that comes again: its ACK waits for the other side's
             return
         if call.reinvite is not self:
             self._too_late(message)
@@ -229,10 +230,12 @@ class Reinvite:
             return
         if message.status >= 300:
             self.other.inviting = None
+            self.other.local_sdp = self.before  # a refused offer leaves the session as it was (§14.1)
             self._finish(message.status, message)
             if gone(message) and call.state != ENDED:
                 self.calls.dialog_gone(call, self.other, message)
             return
+        self.accepted = True
         other = self.other
         if other.dialog:
             other.dialog.refresh(message)
@@ -261,6 +264,8 @@ class Reinvite:
             if message.sdp and self.offer:
                 self.other.remote_sdp = message.sdp
             self.other.acknowledge(self.calls.stack, message)
+        else:
+            self.other.local_sdp = self.before
         self.other.inviting = None
 
     def _reply(self, message: Response, body: bytes) -> None:

@@ -82,7 +82,8 @@ class Setup:
         if call.held_events is not None:
             call.held_events.append(lambda: self._answered(leg, placed, message))
         elif self.finished or leg.call is None:
-            if 200 <= message.status < 300:
+            again = leg.dialog is not None and leg.dialog.remote_tag == message.to_tag  # its ACK waits, or is lost
+            if 200 <= message.status < 300 and not again:
                 self.calls.refuse_answer(leg, placed, message)
         elif message.status < 200:
             if message.status > 100:

@@ -106,6 +106,9 @@ class Recovery:
         call.hold_events()
         if call.reinvite is not None and call.reinvite.leg is self.dead:
             call.reinvite = None  # its answer would go to the dead; `Reinvite` ACKs it and keeps the description
+            survivor = call.other(self.dead)
+            if survivor.inviting:
+                survivor.inviting.cancel()  # who asks his user first need not any more
         leg, answer = await self._bring_up()
         await self._tell_survivor(leg, answer)
         silent_since = await self._last_heard()
@@ -309,6 +312,8 @@ class Recovery:
         if reinvite is not None and reinvite.leg is survivor:
             reinvite.answer_from(answer)
             return
+        while survivor.inviting is not None:  # the dead backend's re-INVITE: what came of it decides
+            await asyncio.sleep(AUDIO_POLL_S)
         if call.media.anchors and _same_to_peer(survivor.local_sdp, answer):
             return
         try:

@@ -218,9 +218,18 @@ class InviteClientTransaction(ClientTransaction):
         fields.append(field(b"CSeq", b"%d %b" % (request.cseq, method)))
         return Request(method, request.uri, fields)
 
+    @property
+    def owes_ack(self) -> bool:
+        """A 2xx has come and nobody has acknowledged it."""
+        return self.state == ACCEPTED and not self.acks
+
+    def acknowledges(self, remote_tag: bytes) -> bool:
+        """The 2xx of that fork has had its ACK."""
+        return any(tag == remote_tag for tag, _, _ in self.acks)
+
     def acknowledge(self, ack: bytes, flow: Flow, remote_tag: bytes) -> None:
         """Send the ACK of a 2xx, and again whenever that 2xx comes again."""
-        if not any(tag == remote_tag for tag, _, _ in self.acks):
+        if not self.acknowledges(remote_tag):
             self.acks.append((remote_tag, ack, flow))
         flow.send(ack)
 

@@ -4,24 +4,21 @@ call is carried over. What befalls a call at a bad moment is in `test_trap_momen
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
 
-from proxy.calls import session_timer
 from proxy.net.timers import Timers
 from proxy.sip.dialog import Dialog
 from proxy.sip.message import Request, Response
 from proxy.sip.stack import Stack
 from proxy.sip.transport import TcpTransport
-from proxy.sip.user_agent import CallFailed, Incoming
 from tests.sim.agents import Conversation
 from tests.sim.network import SimHost
 from tests.sim.raw_peer import RawPeer, sdp
 from tests.sim.scenario import FIRST, PHONE, SECOND, hears, play, until
 from tests.sim.tap import Tap
-from tests.sim.world import CARRIER, NODE, World
+from tests.sim.world import NODE, World
 
 both_modes = pytest.mark.parametrize("mode", ["relay", "direct"])
 
