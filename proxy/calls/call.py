@@ -51,8 +51,8 @@ class Call:
     """`uri`, `from_value`, `to_value` and `fields` are what the INVITE asked for: a recovery asks a backup the same."""
 
     __slots__ = (
-        "a", "answered_at", "b", "calls", "created_at", "fields", "from_value", "held_events", "id", "legs_made",
-        "media", "min_se_s", "on_ended", "reinvite", "setup", "state", "to_value", "uri",
+        "a", "answered_at", "b", "calls", "created_at", "fields", "from_value", "held_events", "holders", "id",
+        "legs_made", "media", "min_se_s", "on_ended", "reinvite", "setup", "state", "to_value", "uri",
     )  # fmt: skip
 
     def __init__(self, calls: Calls, call_id: str, media: MediaPlane, created_at: float) -> None:
@@ -73,6 +73,7 @@ class Call:
         self.legs_made = 0
         self.min_se_s = 0  # what a backend asked for with 422 (RFC 4028 §7.3)
         self.held_events: list[Event] | None = None  # not None: events wait
+        self.holders = 0  # who lets them wait: what was asked of media, a recovery
         self.on_ended: Callable[[], None] | None = None  # a recovery under way wants to know
 
     def __repr__(self) -> str:
@@ -106,9 +107,14 @@ class Call:
     # -- events, one after the other
 
     def then(
-        self, future: asyncio.Future[bytes], proceed: Callable[[bytes], None], fail: Callable[[str], None]
+        self,
+        future: asyncio.Future[bytes],
+        proceed: Callable[[bytes], None],
+        fail: Callable[[str], None],
+        request: ServerTransaction | None = None,
     ) -> None:
-        """Go on with what media says: at once when it is there, else later, and then nothing overtakes it."""
+        """Go on with what media says: at once when it is there, else later, and then nothing overtakes it. A `request`
+        that waits for it gets 481 when the call has ended by then."""
         if future.done():
             self._media_done(future, proceed, fail)
             return
@@ -117,6 +123,10 @@ class Call:
         def done(finished: asyncio.Future[bytes]) -> None:
             if self.state != ENDED:
                 self._media_done(finished, proceed, fail)
+            else:
+                finished.exception()  # has been seen
+                if request is not None:
+                    request.reply(481)
             self.release_events()
 
         future.add_done_callback(done)
@@ -132,6 +142,7 @@ class Call:
             proceed(future.result())
 
     def hold_events(self) -> None:
+        self.holders += 1
         if self.held_events is None:
             self.held_events = []
 
@@ -144,6 +155,10 @@ class Call:
                 self.held_events.remove(event)  # type: ignore[union-attr]
 
     def release_events(self) -> None:
+        """The last one who let events wait lets them go on."""
+        self.holders = max(0, self.holders - 1)  # 0 already: the call has ended
+        if self.holders:
+            return
         while self.held_events:
             waiting, self.held_events = self.held_events, None
             for index, event in enumerate(waiting):

@@ -213,12 +213,12 @@ class Calls:
             self.on_live_result(call.b.backend, True)
         log.info("call=%s backend=%s answered", call.id, call.b.backend.name if call.b and call.b.backend else "-")
 
-    def await_late_answer(self, call: Call, source: Leg, target: Leg, message: Response) -> None:
+    def await_late_answer(self, call: Call, source: Leg, target: Leg) -> None:
         """`target` made its offer in a 2xx: its ACK waits for the answer in the ACK of `source` (RFC 3264 §4)."""
 
         def acked(ack: Request) -> None:
             if not ack.sdp:
-                target.acknowledge(self.stack, message)
+                target.acknowledge(self.stack)
                 self.end(call, f"no answer in the ACK of the {source.name} side")
                 return
             source.remote_sdp = ack.sdp
@@ -230,7 +230,7 @@ class Calls:
 
         def send(sdp: bytes) -> None:
             target.local_sdp = sdp
-            target.acknowledge(self.stack, message, sdp, [(b"content-type", b"Content-Type: application/sdp")])
+            target.acknowledge(self.stack, sdp)
 
         source.on_ack = acked
 
@@ -334,7 +334,7 @@ class Calls:
         call.media.delete(call.id)
         self.live.pop(call.id, None)
         call.setup = call.reinvite = None
-        waiting, call.held_events = call.held_events, None
+        waiting, call.held_events, call.holders = call.held_events, None, 0
         for event in waiting or ():
             event()  # what waited finds its dialog gone and is answered 481
         on_ended, call.on_ended = call.on_ended, None

@@ -8,14 +8,23 @@ to a backend what a session was.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from proxy.sip.flow import Flow, host_port
-from proxy.sip.message import Field, Message
+from proxy.sip.message import Field, Message, field, split_list
 
 OWN_PREFIX = b"x-aqueduct-"
 OURS = frozenset(
     b"via from to call-id cseq contact max-forwards route record-route content-length "
     b"session-expires min-se rack".split()
 )
+# Of a call's first INVITE, what an INVITE that carries it over must not say again: what spoke of that transaction
+# (credentials, reliable 1xx, preconditions), of the dialog that it replaced, or of its body.
+ONCE = frozenset(
+    b"authorization proxy-authorization require expires timestamp replaces join content-type content-disposition "
+    b"content-encoding content-language".split()
+)
+ONCE_SUPPORTED = (b"100rel", b"precondition")
 SDP = (b"content-type", b"Content-Type: application/sdp")
 TIMER = (b"supported", b"Supported: timer")
 
@@ -27,6 +36,21 @@ def crossing(message: Message) -> list[Field]:
         for entry in message.fields
         if entry[0] not in OURS and not (entry[0][:2] == b"x-" and entry[0].startswith(OWN_PREFIX))
     ]
+
+
+def repeated(fields: Iterable[Field]) -> Iterator[Field]:
+    """The fields of a call's first INVITE that an INVITE with its current session description says again."""
+    for entry in fields:
+        key, line = entry
+        if key == b"supported":
+            options = split_list(line.partition(b":")[2].strip())
+            kept = [option for option in options if option.lower() not in ONCE_SUPPORTED]
+            if len(kept) < len(options):
+                entry = field(b"Supported", b", ".join(kept))
+            if kept:
+                yield entry
+        elif key not in ONCE:
+            yield entry
 
 
 def contact(flow: Flow) -> Field:

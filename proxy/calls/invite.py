@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from proxy.calls.call import Call
-from proxy.calls.headers import contact
+from proxy.calls.headers import SDP, contact, repeated
 from proxy.calls.leg import Leg
 from proxy.net.api import Address
 from proxy.sip.flow import host_port
@@ -17,6 +17,9 @@ def invite(call: Call, leg: Leg, body: bytes, extra: Iterable[Field], user: byte
     """R-URI user, From and To are the caller's; the dialog is ours. The session description must be in `body`
     already; `user` replaces the user part of the R-URI."""
     assert leg.backend
+    asked: Iterable[Field] = call.fields
+    if call.setup is None:  # it is carried over, with the description that holds now
+        asked = (*repeated(call.fields), SDP)
     uri = retarget(call.uri, leg.backend.address, leg.backend.transport, user)
     fields: list[Field] = [
         (b"from", b"From: %b;tag=%b" % (call.from_value, leg.tag)),
@@ -24,7 +27,7 @@ def invite(call: Call, leg: Leg, body: bytes, extra: Iterable[Field], user: byte
         (b"call-id", f"Call-ID: {call.id}-{leg.name}".encode()),
         (b"cseq", b"CSeq: 1 INVITE"),
         contact(leg.flow),
-        *call.fields,
+        *asked,
         *extra,
     ]
     return Request(b"INVITE", uri, fields, body)

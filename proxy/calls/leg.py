@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.backends import Backend
-from proxy.calls.headers import contact
+from proxy.calls.headers import SDP, contact
 from proxy.sip.client_transaction import ClientTransaction, InviteClientTransaction, OnResponse
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow
@@ -74,25 +74,27 @@ class Leg:
         assert isinstance(transaction, InviteClientTransaction)
         self.inviting = transaction
 
-    def acknowledge(self, stack: Stack, message: Response, sdp: bytes = b"", fields: list[Field] | None = None) -> None:
-        """ACK the 2xx of our INVITE, now and whenever it comes again."""
-        self._acknowledge(stack, message.cseq, message.to_tag, sdp, fields or [])
-
-    def _acknowledge(self, stack: Stack, cseq: int, tag: bytes, sdp: bytes, fields: list[Field]) -> None:
+    def acknowledge(self, stack: Stack, sdp: bytes = b"") -> None:
+        """ACK the 2xx of our INVITE, now and whenever it comes again; `sdp` answers what it offered."""
         transaction, dialog = self.inviting, self.dialog
         if transaction is None or dialog is None:
             return
         self.inviting = None
         way = stack.way(dialog, self.flow)
-        ack = dialog.request(b"ACK", fields, sdp, cseq=cseq)
-        transaction.acknowledge(stack.ack(ack, way), way, tag)
+        ack = dialog.request(b"ACK", [SDP] if sdp else [], sdp, cseq=transaction.request.cseq)
+        transaction.acknowledge(stack.ack(ack, way), way, dialog.remote_tag)
 
     def bye(self, stack: Stack, fields: list[Field], dialog: Dialog | None = None) -> None:
         """End the dialog; nobody waits for the answer. A 2xx whose ACK had to wait gets it first (§13.2.2.4)."""
-        if self.dialog and self.inviting is not None and self.inviting.owes_ack:
-            self._acknowledge(stack, self.inviting.request.cseq, self.dialog.remote_tag, b"", [])
+        if self.owes_ack:
+            self.acknowledge(stack)
         if dialog or self.dialog:
             self.request(stack, b"BYE", fields, b"", _ignore, dialog)
+
+    @property
+    def owes_ack(self) -> bool:
+        """The peer has accepted our INVITE, and its ACK waits for something."""
+        return self.inviting is not None and self.dialog is not None and self.inviting.owes_ack
 
     def offers_pending(self) -> int:
         """0, or the status that an INVITE of the peer is refused with now (RFC 3261 §14.2)."""

@@ -110,6 +110,7 @@ def _pracked(
         ask(call.id, leg.name, other.name, request.sdp),
         lambda sdp: _forward(calls, call, leg, request, transaction, dialog, fields, sdp),
         lambda problem: transaction.reply(488),
+        transaction,
     )
 
 
@@ -145,6 +146,7 @@ def _updated(
             call.media.answer(call.id, other.name, leg.name, message.sdp),
             lambda sdp: reply(message, sdp),
             lambda problem: transaction.reply(488),
+            transaction,
         )
 
     def reply(message: Response, sdp: bytes) -> None:
@@ -153,7 +155,10 @@ def _updated(
         transaction.respond(response(request, message.status, leg.tag, extra, sdp, message.reason))
 
     call.then(
-        call.media.offer(call.id, leg.name, other.name, request.sdp), send, lambda problem: transaction.reply(488)
+        call.media.offer(call.id, leg.name, other.name, request.sdp),
+        send,
+        lambda problem: transaction.reply(488),
+        transaction,
     )
 
 
@@ -241,16 +246,16 @@ class Reinvite:
             other.dialog.refresh(message)
         session_timer.answered(self.calls, other, message)
         if not message.sdp:
-            other.acknowledge(self.calls.stack, message)
+            other.acknowledge(self.calls.stack)
             self._reply(message, message.body)
             return
         other.remote_sdp = message.sdp
         if self.offer:
             self.leg.remote_sdp = self.offer
-            other.acknowledge(self.calls.stack, message)
+            other.acknowledge(self.calls.stack)
             future = call.media.answer(call.id, other.name, self.leg.name, message.sdp)
         else:
-            self.calls.await_late_answer(call, self.leg, other, message)
+            self.calls.await_late_answer(call, self.leg, other)
             future = call.media.offer(call.id, other.name, self.leg.name, message.sdp)
         call.then(
             future,
@@ -263,7 +268,7 @@ class Reinvite:
         if message.status < 300:
             if message.sdp and self.offer:
                 self.other.remote_sdp = message.sdp
-            self.other.acknowledge(self.calls.stack, message)
+            self.other.acknowledge(self.calls.stack)
         else:
             self.other.local_sdp = self.before
         self.other.inviting = None

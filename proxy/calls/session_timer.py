@@ -135,7 +135,7 @@ def _refreshed(calls: Calls, leg: Leg, message: Response) -> None:
         if message.status < 300:
             if leg.dialog:
                 leg.dialog.refresh(message)
-            leg.acknowledge(calls.stack, message)
+            leg.acknowledge(calls.stack)
         leg.inviting = None
     call, timer = leg.call, leg.timer
     if call is None or timer is None:

@@ -157,9 +157,9 @@ class Setup:
         a.invited = self.transaction
         self.transaction.on_no_ack = lambda: calls.end(call, "no ACK from the A side")
         if self.offer or not message.sdp:
-            leg.acknowledge(calls.stack, message)
+            leg.acknowledge(calls.stack)
         else:
-            calls.await_late_answer(call, a, leg, message)
+            calls.await_late_answer(call, a, leg)
         session_timer.answered(calls, leg, message)
         self._respond(fork, message, body)
         calls.answered(call)

@@ -17,7 +17,7 @@ from media.api import MediaError
 from media.sdp import SdpError, agree, parse
 from proxy.backends import Backend
 from proxy.calls import ENDED, TALKING, Call, Calls, Leg, session_timer
-from proxy.calls.headers import own
+from proxy.calls.headers import SDP, own
 from proxy.failover.pace import Pace
 from proxy.failover.plan import Kind, Step
 from proxy.failover.report import ENDED as HUNG_UP
@@ -57,6 +57,8 @@ class Recovery:
         self.result = CallResult(step.call.id, step.kind.name.lower())
         self.old_backend = step.leg.backend
         self.tried: list[Backend] = []
+        self.holding = False  # events of the call wait for us
+        self.silent_since = 0.0
         self.settings = calls.backends.pool_of(self._old()).settings.recovery
 
     def _old(self) -> Backend:
@@ -68,7 +70,7 @@ class Recovery:
         call, result = self.call, self.result
         try:
             async with asyncio.timeout_at(self.deadline):
-                await self._recover()
+                leg = await self._recover()
             result.result = MOVED
         except TimeoutError:
             result.result, result.error = LOST, f"deadline passed; {result.error or 'no backup answered'}"
@@ -79,62 +81,89 @@ class Recovery:
             result.result, result.error = LOST, repr(error)
         if call.state == ENDED and result.result != MOVED:
             result.result, result.error = HUNG_UP, ""
-        if result.result == LOST:
-            if self.alive:
-                call.release_events()  # the old leg still works: nothing is lost
-            else:
-                self.calls.end(call, f"could not be recovered: {result.error}", fields=[_reason(result.error)])
-        elif call.state != ENDED:
+        result.done_ms = self._ms()
+        if result.result == LOST and self.alive:
+            await self._back()
+        elif result.result == LOST:
+            self.calls.end(call, f"could not be recovered: {result.error}", fields=[_reason(result.error)])
+        if self.holding:
             call.release_events()
-        if result.done_ms is None:
-            result.done_ms = self._ms()
+        if result.result == MOVED and leg is not None:
+            await self._verify(leg)
         return result
+
+    async def _back(self) -> None:
+        """A planned move failed. The old leg still works: it must be heard again."""
+        call = self.call
+        if call.media.anchors:
+            try:
+                await call.media.switch(call.id, call.other(self.dead).name, self.dead.name)
+            except MediaError as error:
+                log.warning("call=%s cannot go back to %s: %s", call.id, self.dead.name, error)
 
     def _ms(self) -> float:
         return round((self.calls.now() - self.since) * 1000, 1)
 
-    async def _recover(self) -> None:
+    async def _recover(self) -> Leg | None:
+        """The leg that took the place of the dead one; None when the call only rings there."""
         call = self.call
-        if call.setup is not None and self.dead is call.b:
-            await self._replace_ringing()
-            return
+        await self._quiet()
+        if call.setup is not None and self.dead is call.b and await self._replace_ringing():
+            return None
         if call.setup is not None:
             await self._until_answered()  # dialled out by the dead backend, and still ringing at the carrier
-        while self.alive and call.reinvite is not None:
-            await asyncio.sleep(AUDIO_POLL_S)
-        self._check()
+        await self._quiet()
         call.hold_events()
+        self.holding = True
         if call.reinvite is not None and call.reinvite.leg is self.dead:
             call.reinvite = None  # its answer would go to the dead; `Reinvite` ACKs it and keeps the description
             survivor = call.other(self.dead)
             if survivor.inviting:
                 survivor.inviting.cancel()  # who asks his user first need not any more
         leg, answer = await self._bring_up()
-        await self._tell_survivor(leg, answer)
-        silent_since = await self._last_heard()
-        self._put_in_place(leg)
-        self.result.done_ms = self._ms()
-        if silent_since:  # a leg that never had audio is not waited for
-            call.release_events()
-            await self._verify(leg, silent_since)
+        try:
+            await self._tell_survivor(leg, answer)
+            self.silent_since = await self._last_heard()
+            self._put_in_place(leg)
+        except BaseException:
+            self._abandon(leg)
+            raise
+        return leg
+
+    async def _quiet(self) -> None:
+        """What the call was at must be over first: media that was asked, the answer that the survivor's ACK brings (a
+        late offer), and before a planned move a re-INVITE too."""
+        call = self.call
+        while call.state != ENDED and (
+            call.held_events is not None
+            or (self.dead in call.legs() and call.b is not None and call.other(self.dead).on_ack is not None)
+            or (self.alive and call.reinvite is not None)
+        ):
+            await asyncio.sleep(AUDIO_POLL_S)
+        self._check()
 
     # -- still ringing
 
-    async def _replace_ringing(self) -> None:
-        backend = await self._choose()
-        await self.pace_of(backend).turn()
-        sent_at = self.calls.now()
+    async def _replace_ringing(self) -> bool:
+        """Place the INVITE elsewhere. False: a late 200 of the dead backend was taken first, so the call talks."""
         call = self.call
-        if call.setup is None or call.state == ENDED or call.b is not self.dead:
-            self.pace_of(backend).heard(0.0)
-            if call.state == ENDED or call.b is not self.dead:
-                raise Hopeless("it ended meanwhile") if call.state == ENDED else Hopeless("it was placed elsewhere")
-            raise Hopeless("it was answered by the dead backend")
-        self.result.attempts += 1
-        self.result.backend = backend.name
-        self.result.sent_ms = self._ms()
-        call.setup.replace(backend, self._headers("ringing"))
-        self.pace_of(backend).heard(self.calls.now() - sent_at)
+        backend = await self._choose()
+        pace = self.pace_of(backend)
+        await pace.turn()
+        try:
+            await self._quiet()
+            if call.b is not self.dead:  # placed elsewhere meanwhile
+                self.result.backend = call.b.backend.name if call.b and call.b.backend else ""
+                return True
+            if call.setup is None:
+                return False
+            self.result.attempts += 1
+            self.result.backend = backend.name
+            self.result.sent_ms = self._ms()
+            call.setup.replace(backend, self._headers("ringing"))
+            return True
+        finally:
+            pace.heard(0.0)
 
     async def _until_answered(self) -> None:
         while self.call.setup is not None:
@@ -169,12 +198,7 @@ class Recovery:
             self.tried.append(backend)
             self.result.attempts += 1
             await self.pace_of(backend).turn()
-            try:
-                self._check()
-            except Hopeless:
-                self.pace_of(backend).heard(0.0)
-                raise
-            leg = self.calls.new_leg(self.call, backend)
+            leg = await self._prepare(backend)
             try:
                 answer = await self._try(leg, backend)
             except BaseException:
@@ -184,13 +208,28 @@ class Recovery:
                 return leg, answer
             self._abandon(leg)
 
+    async def _prepare(self, backend: Backend) -> Leg:
+        """A leg for `backend`, with the offer that it will be sent."""
+        call = self.call
+        leg = None
+        try:
+            self._check()
+            leg = self.calls.new_leg(call, backend)
+            survivor = call.other(self.dead)
+            leg.local_sdp = await call.media.offer(call.id, survivor.name, leg.name, self._current_offer(survivor))
+        except BaseException:
+            self.pace_of(backend).heard(0.0)
+            if leg is not None:
+                self._abandon(leg)
+            raise
+        return leg
+
     async def _try(self, leg: Leg, backend: Backend) -> bytes | None:
+        """None: it did not take the call, or not so that media could follow."""
         call, media = self.call, self.call.media
         survivor = call.other(self.dead)
-        offer = await media.offer(call.id, survivor.name, leg.name, self._current_offer(survivor))
-        leg.local_sdp = offer
         self.result.sent_ms = self._ms()
-        message, placed = await self._invite(leg, backend, offer)
+        message, placed = await self._invite(leg, backend, leg.local_sdp)
         if message.status >= 300:
             self.result.error = f"{backend.name}: {message.status} {message.reason.decode(errors='replace')}"
             if message.status == 422 and session_timer.too_small(leg, message):
@@ -212,11 +251,16 @@ class Recovery:
         leg.dialog.state = CONFIRMED
         leg.remote_sdp = message.sdp
         leg.inviting = placed
-        owed = call.reinvite is not None and call.reinvite.leg is survivor
-        answer = await media.answer(call.id, leg.name, survivor.name, message.sdp, preview=not owed)
-        if media.anchors:
-            await media.switch(call.id, survivor.name, leg.name)
-        leg.acknowledge(self.calls.stack, message)
+        owed = survivor.owes_ack or (call.reinvite is not None and call.reinvite.leg is survivor)
+        try:
+            answer = await media.answer(call.id, leg.name, survivor.name, message.sdp, preview=not owed)
+            if media.anchors:
+                await media.switch(call.id, survivor.name, leg.name)
+        except MediaError as error:
+            self._check()
+            self.result.error = f"{backend.name}: {error}"
+            return None
+        leg.acknowledge(self.calls.stack)
         self._check()
         return answer
 
@@ -312,15 +356,15 @@ class Recovery:
         if reinvite is not None and reinvite.leg is survivor:
             reinvite.answer_from(answer)
             return
+        if survivor.owes_ack:  # it made its offer to the dead in a 2xx (RFC 3264 §4): here is the answer
+            survivor.local_sdp = answer
+            survivor.acknowledge(self.calls.stack, answer)
+            return
         while survivor.inviting is not None:  # the dead backend's re-INVITE: what came of it decides
             await asyncio.sleep(AUDIO_POLL_S)
         if call.media.anchors and _same_to_peer(survivor.local_sdp, answer):
             return
-        try:
-            await self._reinvite(leg, survivor)
-        except BaseException:
-            self._abandon(leg)
-            raise
+        await self._reinvite(leg, survivor)
 
     async def _reinvite(self, leg: Leg, survivor: Leg) -> None:
         """Media is direct, or the codecs changed: the survivor must hear of it. 491 is tried again within the
@@ -370,12 +414,12 @@ class Recovery:
             if message.status < 300:
                 if leg.dialog:
                     leg.dialog.refresh(message)
-                leg.acknowledge(stack, message)
+                leg.acknowledge(stack)
             leg.inviting = None
             if not final.done():
                 final.set_result(message)
 
-        leg.invite(stack, [(b"content-type", b"Content-Type: application/sdp")], sdp, answered)
+        leg.invite(stack, [SDP], sdp, answered)
         return await final
 
     # -- afterwards
@@ -402,8 +446,15 @@ class Recovery:
         stats = await self.call.media.query(self.call.id)
         return max((stream.last_packet_at for stream in stats.streams if stream.leg == self.dead.name), default=0.0)
 
-    async def _verify(self, leg: Leg, silent_since: float) -> None:
-        """Audio must come from the new leg."""
+    async def _verify(self, leg: Leg) -> None:
+        """Audio must come from the new leg. One that never had any is not waited for."""
+        if self.silent_since:
+            try:
+                await self._await_audio(leg)
+            except MediaError as error:
+                log.info("call=%s audio not verified: %s", self.call.id, error)
+
+    async def _await_audio(self, leg: Leg) -> None:
         call, result = self.call, self.result
         until = self.calls.now() + self.settings.verify_audio_ms / 1000
         result.audio = False
@@ -412,8 +463,7 @@ class Recovery:
             began = [stream.first_packet_at for stream in stats.streams if stream.leg == leg.name and stream.packets]
             if began:
                 result.audio = True
-                if silent_since:
-                    result.gap_ms = round(max(0.0, min(began) - silent_since) * 1000, 1)
+                result.gap_ms = round(max(0.0, min(began) - self.silent_since) * 1000, 1)
                 return
             await asyncio.sleep(AUDIO_POLL_S)
 
