@@ -234,13 +234,19 @@ class Calls:
 
         source.on_ack = acked
 
-    def refuse_answer(self, leg: Leg, placed: InviteClientTransaction, message: Response) -> None:
+    def answered_again(self, flow: Flow, placed: InviteClientTransaction, tag: bytes, message: Response) -> None:
+        """A 2xx to an INVITE whose dialog, with the remote `tag`, stands: of another fork, or the same one again while
+        its ACK waits for the A side."""
+        if message.to_tag != tag:
+            self.refuse_answer(flow, placed, message)
+
+    def refuse_answer(self, flow: Flow, placed: InviteClientTransaction, message: Response) -> None:
         """A 2xx that came too late, or of another fork: ACK and BYE (RFC 3261 §13.2.2.4), once."""
         if placed.acknowledges(message.to_tag):
             return
         dialog = Dialog.uac(placed.request, message)
         dialog.confirm(message)
-        way = self.stack.way(dialog, leg.flow)
+        way = self.stack.way(dialog, flow)
         ack = dialog.request(b"ACK", [], cseq=message.cseq)
         placed.acknowledge(self.stack.ack(ack, way), way, message.to_tag)
         self.stack.request(dialog.request(b"BYE", []), way, lambda _: None)

@@ -7,6 +7,7 @@ Forks: each To tag that the B side answers with is an early dialog of its own, a
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.backends import Backend
@@ -84,7 +85,7 @@ class Setup:
         elif self.finished or leg.call is None:
             again = leg.dialog is not None and leg.dialog.remote_tag == message.to_tag  # its ACK waits, or is lost
             if 200 <= message.status < 300 and not again:
-                self.calls.refuse_answer(leg, placed, message)
+                self.calls.refuse_answer(leg.flow, placed, message)
         elif message.status < 200:
             if message.status > 100:
                 self._provisional(leg, placed, message)
@@ -126,7 +127,7 @@ class Setup:
         fork.b.confirm(message)
         leg.dialog = fork.b
         if not message.sdp:
-            self._stand(leg, fork, message, message.body)
+            self._stand(leg, fork, placed, message, message.body)
             return
         leg.remote_sdp = message.sdp
         media = self.call.media
@@ -134,17 +135,19 @@ class Setup:
         ask = media.answer if answered else media.offer
         self.call.then(
             ask(self.call.id, leg.name, "a", message.sdp),
-            lambda sdp: self._stand(leg, fork, message, sdp),
+            lambda sdp: self._stand(leg, fork, placed, message, sdp),
             lambda problem: self._unanswerable(leg, placed, message, problem),
         )
 
-    def _stand(self, leg: Leg, fork: Fork, message: Response, body: bytes) -> None:
+    def _stand(self, leg: Leg, fork: Fork, placed: InviteClientTransaction, message: Response, body: bytes) -> None:
         """Both dialogs stand: answer the A side; ACK the B side now, or with the A side's answer to a late offer."""
         calls, call = self.calls, self.call
         call.state = TALKING
         call.answered_at = calls.now()
         call.setup = None
         self.finished = True
+        # The transaction waits 32 s for answers of other forks, and must not keep all this as long.
+        placed.on_response = partial(calls.answered_again, leg.flow, placed, fork.b.remote_tag)
         a = call.a
         a.dialog = fork.a
         a.dialog.state = CONFIRMED
@@ -236,7 +239,7 @@ class Setup:
 
     def _unanswerable(self, leg: Leg, placed: InviteClientTransaction, message: Response, problem: str) -> None:
         """The B side accepted with a description that cannot be used: end it properly."""
-        self.calls.refuse_answer(leg, placed, message)
+        self.calls.refuse_answer(leg.flow, placed, message)
         leg.dialog = None
         self.refuse(500, problem)
 

@@ -238,7 +238,7 @@ class Recovery:
                 self.calls.note_unavailable(leg, message)
             return None
         if call.state == ENDED or not message.sdp:
-            self.calls.refuse_answer(leg, placed, message)
+            self.calls.refuse_answer(leg.flow, placed, message)
             leg.inviting = None
             self._check()
             self.result.error = f"{backend.name}: answered without a session description"
@@ -296,7 +296,7 @@ class Recovery:
             if not final.done():
                 final.set_result(message)
             elif message.status < 300 and (final.cancelled() or final.result().to_tag != message.to_tag):
-                calls.refuse_answer(leg, placed, message)  # too late, or another fork; not just the same 2xx again
+                calls.refuse_answer(leg.flow, placed, message)  # too late, or another fork; not just the same 2xx again
 
         def hung() -> None:
             """It has said 100 Trying and then nothing: its SIP lives, what would answer calls does not."""

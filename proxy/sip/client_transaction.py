@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.sip.flow import Flow
-from proxy.sip.message import Request, Response, field, response
+from proxy.sip.message import Request, Response, emptied, field, response
 
 if TYPE_CHECKING:
     from proxy.net.timers import Timer
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 OnResponse = Callable[[Response], None]
 
 TRYING, PROCEEDING, COMPLETED, ACCEPTED, TERMINATED = range(5)
+
+_KEPT = frozenset((b"from", b"to", b"call-id", b"cseq"))  # what another fork's 2xx still needs of the INVITE
 
 
 class ClientTransaction:
@@ -34,6 +36,7 @@ class ClientTransaction:
         "deadline",
         "flow",
         "interval",
+        "key",
         "on_response",
         "request",
         "resend",
@@ -48,16 +51,13 @@ class ClientTransaction:
         self.request = request
         self.flow = flow
         self.branch = branch
+        self.key = (branch, request.method)
         self.data = data
         self.on_response: OnResponse | None = on_response
         self.state = TRYING
         self.interval = stack.times.t1
         self.resend: Timer | None = None
         self.deadline: Timer | None = None
-
-    @property
-    def key(self) -> tuple[bytes, bytes]:
-        return (self.branch, self.request.method)
 
     def start(self) -> None:
         stack = self.stack
@@ -95,6 +95,7 @@ class ClientTransaction:
         self.state = COMPLETED
         tell = self.on_response
         self._quiet()
+        self.request = emptied(self.request.method)
         if self.flow.reliable:
             self.stop()
         else:
@@ -177,6 +178,9 @@ class InviteClientTransaction(ClientTransaction):
         if self.deadline:
             self.deadline.cancel()
         self.data = b""
+        request = self.request
+        kept = [entry for entry in request.fields if entry[0] in _KEPT]
+        self.request = Request(request.method, request.uri, kept)
         # RFC 6026 §7.2, Timer M: retransmissions and other forks' 2xx still belong to us.
         self.deadline = self.stack.timers.start(self.stack.times.timeout, self._expire)
         if self.on_response:
@@ -198,6 +202,7 @@ class InviteClientTransaction(ClientTransaction):
         tell = self.on_response
         self._quiet()
         self.data = self._ack_refusal(message)
+        self.request = emptied(self.request.method)
         self.flow.send(self.data)
         if self.flow.reliable:
             self.stop()

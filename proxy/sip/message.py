@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -181,6 +182,12 @@ class Request(Message):
 
     def __repr__(self) -> str:
         return f"<{self.method.decode()} {self.uri.decode(errors='replace')} {self.call_id.decode(errors='replace')}>"
+
+
+@lru_cache(maxsize=64)
+def emptied(method: bytes) -> Request:
+    """What stands in the place of a request when nothing can be made of it any more."""
+    return Request(method, b"", [])
 
 
 class Response(Message):

@@ -6,6 +6,9 @@
 An accepted INVITE repeats its 2xx until `acknowledged` is called (§13.3.1.4): the B2BUA and the user agent
 both need that, so it lives here. A request that comes again gets the last response again, without the user. It
 says 100 Trying by itself when its user is slow.
+
+To absorb retransmissions a transaction outlives its exchange by 32 s, which at 1,000 calls a second is most of what
+a node remembers: the request goes as soon as nothing can be made of it any more.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.sip.flow import Flow
-from proxy.sip.message import Field, Request, Response, response
+from proxy.sip.message import Field, Request, Response, emptied, response
 
 if TYPE_CHECKING:
     from proxy.net.timers import Timer
@@ -58,6 +61,7 @@ class ServerTransaction:
         self.flow.send(self.last)
         if message.status >= 200:
             self.state = COMPLETED
+            self.request = emptied(self.request.method)
             if self.flow.reliable:
                 self.stop()
             else:
@@ -83,12 +87,13 @@ class ServerTransaction:
 class InviteServerTransaction(ServerTransaction):
     """`on_cancel()` and `on_no_ack()` are set by its user; both are told at most once."""
 
-    __slots__ = ("interval", "on_cancel", "on_no_ack", "resend")
+    __slots__ = ("interval", "merged", "on_cancel", "on_no_ack", "resend")
 
     def __init__(self, stack: Stack, request: Request, flow: Flow, key: Key) -> None:
         super().__init__(stack, request, flow, key)
         self.on_cancel: Callable[[], None] | None = None
         self.on_no_ack: Callable[[], None] | None = None
+        self.merged: Key | None = None  # what tells a merged request (§8.2.2.2), of an INVITE outside a dialog
         self.interval = 0.0
         self.resend: Timer | None = None
         self.deadline = stack.timers.start(TRYING_S, self._trying)
@@ -110,6 +115,8 @@ class InviteServerTransaction(ServerTransaction):
         accepted = message.status < 300
         self.state = ACCEPTED if accepted else COMPLETED
         self.on_cancel = None
+        if not accepted:
+            self.request = emptied(self.request.method)
         self.interval = stack.times.t1
         if accepted or not self.flow.reliable:  # a 2xx is end to end: repeated on TCP too
             self.resend = stack.timers.start(self.interval, self._resend)  # Timer G
@@ -149,6 +156,7 @@ class InviteServerTransaction(ServerTransaction):
         self._silence()
         self.on_no_ack = None
         self.last = b""
+        self.request = emptied(self.request.method)
 
     def cancel(self) -> None:
         """A CANCEL has come for this INVITE."""

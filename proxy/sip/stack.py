@@ -250,8 +250,10 @@ class Stack:
             if not request.to_tag:
                 merged: Key = (request.call_id, request.from_tag, request.get(b"cseq") or b"")
                 if self._merging.setdefault(merged, key) != key:
+                    transaction.stop()
                     way.send(response(request, 482, self.new_tag()).encode())  # §8.2.2.2
                     return
+                transaction.merged = merged
         else:
             transaction = ServerTransaction(self, request, way, key)
         self.servers[key] = transaction
@@ -307,9 +309,8 @@ class Stack:
 
     def forget_server(self, transaction: ServerTransaction) -> None:
         self.servers.pop(transaction.key, None)
-        request = transaction.request
-        if request.method == b"INVITE" and not request.to_tag:
-            self._merging.pop((request.call_id, request.from_tag, request.get(b"cseq") or b""), None)
+        if isinstance(transaction, InviteServerTransaction) and transaction.merged is not None:
+            self._merging.pop(transaction.merged, None)
 
     async def close(self) -> None:
         for task in list(self._lookups):
