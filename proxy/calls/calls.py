@@ -263,16 +263,19 @@ class Calls:
             if value.isdigit():  # RFC 3261 §20.33
                 backend.retry_after_until = self.now() + min(int(value), 3600)
 
-    def dialog_gone(self, call: Call, leg: Leg, message: Response) -> None:
-        """A peer does not know its dialog any more: a backend may have restarted between two probes."""
-        if call.state == ENDED or leg.call is not call:
-            return
-        why = f"{message.status} from the {leg.name} side"
-        if leg.backend and message.flow is None:
+    def carried_over(self, call: Call, leg: Leg, message: Response) -> bool:
+        """A peer does not know its dialog any more, as `message` says: a backend may have restarted between two probes.
+        True: another one takes its place, and nobody else need know."""
+        if call.state == ENDED or leg.call is not call or leg.backend is None or leg.dialog is None:
+            return False
+        if message.flow is None:
             self.on_live_result(leg.backend, False)
-        if leg.backend and leg.dialog and self.on_leg_lost(call, leg, why):
-            return
-        self.end(call, why, skip=leg if message.flow is not None else None)
+        return self.on_leg_lost(call, leg, f"{message.status} from the {leg.name} side")
+
+    def dialog_gone(self, call: Call, leg: Leg, message: Response) -> None:
+        """A peer does not know its dialog any more, and nobody takes its place."""
+        if leg.call is call:
+            self.end(call, f"{message.status} from the {leg.name} side", skip=leg if message.flow is not None else None)
 
     def leg_expired(self, call: Call, leg: Leg) -> None:
         """The refresh of a session timer stayed away: that peer is gone (RFC 4028 §10)."""

@@ -31,7 +31,7 @@ class Leg:
     """
 
     __slots__ = (
-        "backend", "call", "dialog", "flow", "invited", "inviting", "local_sdp", "name", "on_ack",
+        "asked", "backend", "call", "dialog", "flow", "invited", "inviting", "local_sdp", "name", "on_ack",
         "remote_sdp", "tag", "timer",
     )  # fmt: skip
 
@@ -42,6 +42,7 @@ class Leg:
         self.flow = flow
         self.backend = backend
         self.dialog: Dialog | None = None
+        self.asked: dict[ClientTransaction, Callable[[], None]] | None = None  # see `expect`
         self.inviting: InviteClientTransaction | None = None
         self.invited: InviteServerTransaction | None = None
         self.on_ack: Callable[[Request], None] | None = None  # the ACK brings the answer to a late offer
@@ -96,6 +97,17 @@ class Leg:
         """The peer has accepted our INVITE, and its ACK waits for something."""
         return self.inviting is not None and self.dialog is not None and self.inviting.owes_ack
 
+    def expect(self, transaction: ClientTransaction, instead: Callable[[], None]) -> None:
+        """Do that `instead`, should this leg be gone before the peer has answered."""
+        if self.asked is None:
+            self.asked = {}
+        self.asked[transaction] = instead
+
+    def heard(self, transaction: ClientTransaction) -> None:
+        """The peer has answered."""
+        if self.asked:
+            self.asked.pop(transaction, None)
+
     def offers_pending(self) -> int:
         """0, or the status that an INVITE of the peer is refused with now (RFC 3261 §14.2)."""
         if self.inviting is not None:
@@ -121,6 +133,10 @@ class Leg:
         self.inviting = None
         self.on_ack = None
         self.call = None
+        asked, self.asked = self.asked, None
+        for transaction, instead in (asked or {}).items():
+            transaction.stop()
+            instead()
 
 
 def _ignore(_: Response) -> None:

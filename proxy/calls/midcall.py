@@ -14,6 +14,7 @@ from proxy.calls import session_timer
 from proxy.calls.call import ENDED, Call
 from proxy.calls.headers import contact, crossing
 from proxy.calls.leg import Leg
+from proxy.sip.client_transaction import ClientTransaction
 from proxy.sip.dialog import Dialog
 from proxy.sip.message import Field, Request, Response, response
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
@@ -72,19 +73,33 @@ def _forward(
     calls: Calls, call: Call, leg: Leg, request: Request, transaction: ServerTransaction, dialog: Dialog,
     fields: list[Field] | None = None, body: bytes | None = None,
 ) -> None:  # fmt: skip
-    """Send the request on in the other dialog, and its answer back."""
+    """Send the request on in the other dialog, and its answer back. Should the other leg be replaced before it has
+    answered, or have forgotten the dialog, the leg that takes its place is asked."""
     other = call.other(leg)
 
     def answered(message: Response) -> None:
-        if message.status == 100:
+        if message.status == 100 or (gone(message) and calls.carried_over(call, other, message)):
             return
+        if message.status >= 200:
+            other.heard(asked)
         extra = [contact(transaction.flow), *crossing(message)]
         transaction.respond(response(request, message.status, leg.tag, extra, message.body, message.reason))
         if gone(message):
             calls.dialog_gone(call, other, message)
 
+    def again() -> None:
+        successor = call.other(leg)
+        if call.state == ENDED:
+            transaction.reply(481)
+        elif successor is other or successor.dialog is None:
+            transaction.reply(500, extra=(RETRY_AFTER,))
+        else:
+            _forward(calls, call, leg, request, transaction, successor.dialog, fields, body)
+
     own_fields = crossing(request) if fields is None else fields
-    other.request(calls.stack, request.method, own_fields, request.body if body is None else body, answered, dialog)
+    own_body = request.body if body is None else body
+    asked = other.request(calls.stack, request.method, own_fields, own_body, answered, dialog)
+    other.expect(asked, again)
 
 
 def gone(message: Response) -> bool:
@@ -129,12 +144,22 @@ def _updated(
 
     def send(sdp: bytes) -> None:
         other.local_sdp = sdp
-        other.request(calls.stack, b"UPDATE", crossing(request), sdp, answered, dialog)
+        asked = other.request(
+            calls.stack, b"UPDATE", crossing(request), sdp, lambda answer: answered(asked, answer), dialog
+        )
+        other.expect(asked, later)
 
-    def answered(message: Response) -> None:
+    def later() -> None:
+        transaction.reply(500, extra=(RETRY_AFTER,))  # to be asked again of who takes its place
+
+    def answered(asked: ClientTransaction, message: Response) -> None:
         if message.status < 200:
             return
+        other.heard(asked)
         if message.status >= 300 or not message.sdp or call.state == ENDED:
+            if gone(message) and calls.carried_over(call, other, message):
+                later()
+                return
             extra = crossing(message)
             transaction.respond(response(request, message.status, leg.tag, extra, b"", message.reason))
             if gone(message):
@@ -236,6 +261,8 @@ class Reinvite:
         if message.status >= 300:
             self.other.inviting = None
             self.other.local_sdp = self.before  # a refused offer leaves the session as it was (§14.1)
+            if gone(message) and self.calls.carried_over(call, self.other, message):
+                return  # who takes its place answers
             self._finish(message.status, message)
             if gone(message) and call.state != ENDED:
                 self.calls.dialog_gone(call, self.other, message)

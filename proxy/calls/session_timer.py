@@ -146,7 +146,8 @@ def _refreshed(calls: Calls, leg: Leg, message: Response) -> None:
         timer.cancel()
         timer.alarm = calls.stack.timers.start(0.0, lambda _: _due(calls, leg))
     elif message.status in (408, 481) or (message.status == 503 and message.flow is None):
-        calls.dialog_gone(call, leg, message)
+        if not calls.carried_over(call, leg, message):
+            calls.dialog_gone(call, leg, message)
     elif message.status in (405, 501):
         timer.update = False
         timer.cancel()

@@ -248,3 +248,71 @@ def test_a_call_that_stands_when_the_deadline_passes_is_not_ended_for_lack_of_au
         assert report.results[0].result == "moved" and report.results[0].audio is False
 
     assert play(script, recovery={"deadline_s": 1, "verify_audio_ms": 5000}) == []
+
+
+# -- requests that the dead backend owes an answer
+
+
+async def presses_a_key(world: World, call: Conversation) -> int:
+    assert call.session is not None
+    return await call.session.info(b"application/dtmf-relay", b"Signal=5\r\n")
+
+
+@both_modes
+@pytest.mark.parametrize("fault", ["freeze", "restart"])
+def test_a_key_that_was_pressed_as_the_backend_died_reaches_the_backup(mode: str, fault: str) -> None:
+    async def script(world: World) -> None:
+        call = await world.place(1)
+        tap = Tap(world, SECOND if fault == "freeze" else FIRST)
+        if fault == "freeze":
+            world.network.freeze(FIRST)
+        else:
+            world.restart(FIRST)  # between two probes: the new process answers 481
+        assert await presses_a_key(world, call) == 200  # a caller that sees 481 or 408 would hang up
+        await asyncio.sleep(1.0)
+        keys = tap.of(b"INFO")
+        assert keys[-1].body == b"Signal=5\r\n" and keys[-1].cseq > 1
+        assert not call.ended and call.hears()
+
+    assert play(script, mode=mode) == []
+
+
+@both_modes
+def test_a_re_invite_that_finds_its_dialog_forgotten_is_answered_by_who_takes_its_place(mode: str) -> None:
+    async def script(world: World) -> None:
+        call = await world.place(1)
+        world.restart(FIRST)
+        await call.hold()  # raises when it is refused
+        await asyncio.sleep(1.0)
+        (end,) = [end for server in world.servers.values() for end in server.live]
+        assert end.direction == b"recvonly"
+        await call.hold(b"sendrecv")
+        assert call.hears()
+
+    assert play(script, mode=mode) == []
+
+
+def test_an_update_that_the_dead_backend_owes_an_answer_may_be_tried_again() -> None:
+    async def script(world: World) -> None:
+        call = await world.place(1)
+        assert call.session is not None
+        world.network.freeze(FIRST)
+        with pytest.raises(CallFailed, match="500"):  # not 408, which ends a dialog (RFC 3261 §12.2.1.2)
+            await call.session.update(call.describe(b"sendonly"))
+        await call.session.update(call.describe(b"sendonly"))
+        assert end_at(world, SECOND).direction == b"recvonly"
+
+    assert play(script) == []
+
+
+def test_what_waits_for_an_answer_when_the_call_ends_is_answered() -> None:
+    async def script(world: World) -> None:
+        phone = RawPeer(world)
+        phone.talk()
+        await phone.call()
+        world.network.freeze(FIRST)
+        phone.request(b"INFO", 2)
+        phone.request(b"BYE", 3)
+        await phone.expect("481 INFO")
+
+    assert play(script) == []
