@@ -290,7 +290,7 @@ class Calls:
         it tries another one. Legs that are in place are the business of the failover of this backend."""
         for leg in list(self.index.values()):
             if leg.backend is backend and leg.inviting is not None and leg.call and leg not in leg.call.legs():
-                leg.inviting.fail(408)
+                leg.inviting.give_up()
 
     def drop_leg(self, leg: Leg) -> None:
         """Take a leg out of the tables; its dialog is the caller's business."""

@@ -210,9 +210,10 @@ class Setup:
         sees the new answer as that of another fork."""
         leg = self.call.b
         if leg:
-            if leg.inviting:
-                leg.inviting.stop()
+            inviting = leg.inviting
             self.calls.drop_leg(leg)
+            if inviting:
+                inviting.give_up()  # a late 200 is ended by `_answered`
         self.place(backend, extra)
 
     def finish(self, status: int, message: Response | None = None) -> None:

@@ -309,7 +309,7 @@ class Recovery:
         state = "held" if self.step.kind is Kind.HELD else "talking"
         placed = calls.place_invite(self.call, leg, offer, self._headers(state), answered, outbound)
         # No answer at all, not even 100: pass on to the next backend long before Timer B's 32 s.
-        silence = loop.call_later(self.settings.answer_timeout_ms / 1000, lambda: placed.fail(408))
+        silence = loop.call_later(self.settings.answer_timeout_ms / 1000, placed.give_up)
         hanging = loop.call_later(TRYING_TIMES * self.settings.answer_timeout_ms / 1000, hung)
         ended = loop.create_future()
         previous, self.call.on_ended = self.call.on_ended, lambda: None if ended.done() else ended.set_result(None)
@@ -432,7 +432,7 @@ class Recovery:
         else:
             call.b = leg
         if dead.invited is not None and dead.invited.answered:
-            dead.invited.stop()  # a 2xx that the dead will never acknowledge
+            dead.invited.acknowledged()  # a 2xx that the dead will never acknowledge
         if self.alive or not self._old().fenced:  # planned, or it came back while we were at it
             dead.bye(calls.stack, [])
         else:

@@ -246,6 +246,24 @@ class InviteClientTransaction(ClientTransaction):
         if self.state == PROCEEDING:
             self._send_cancel()
 
+    def give_up(self) -> None:
+        """Count as unanswered (408) now and send nothing more. What comes late is still ours: a 1xx draws a CANCEL, a
+        2xx goes to the user, who has to end it (§13.2.2.4)."""
+        if self.state > PROCEEDING:
+            return
+        if self.resend:
+            self.resend.cancel()
+            self.resend = None
+        if self.state == TRYING:
+            self.cancelled = True
+            if self.deadline:
+                self.deadline.cancel()
+            self.deadline = self.stack.timers.start(self.stack.times.timeout, self._expire)
+        else:
+            self.cancel()
+        if self.on_response:
+            self.on_response(response(self.request, 408))
+
     def _send_cancel(self) -> None:
         request = self._same_branch(b"CANCEL", self.request.to)
         self.stack.start_client(ClientTransaction, request, self.flow, self.branch, _ignore)

@@ -8,6 +8,7 @@ from random import Random
 
 import pytest
 
+from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.message import Response
 from proxy.sip.user_agent import CallFailed, Headers, Incoming
 from tests.sim.agents import Conversation
@@ -16,7 +17,7 @@ from tests.sim.scenario import FIRST, PHONE, SECOND, THIRD, hears, play, until
 from tests.sim.slow_media import slow_down
 from tests.sim.tap import Tap
 from tests.sim.test_traps import both_modes, end_at
-from tests.sim.world import World
+from tests.sim.world import NODE, World
 
 
 def all_moved(world: World) -> bool:
@@ -316,3 +317,69 @@ def test_what_waits_for_an_answer_when_the_call_ends_is_answered() -> None:
         await phone.expect("481 INFO")
 
     assert play(script) == []
+
+
+# -- what comes late from a backend that was given up
+
+
+async def answer_timeout_is_short(world: World) -> None:
+    call = await world.place(1)
+    tap = Tap(world, SECOND)
+    world.network.cut(SECOND, NODE, both=False)  # hears, and is not heard
+    world.network.kill(FIRST)
+    await until(lambda: hears(call, THIRD), 3.0)
+    assert [end.number for end in world.servers[SECOND].live] == [b"1"]
+    world.network.join(SECOND, NODE, both=False)
+    await until(lambda: not world.servers[SECOND].live, 5.0)  # and not only when its 200 times out
+    assert len(tap.of(b"ACK")) == len(tap.of(b"BYE")) == len({invite.call_id for invite in tap.of(b"INVITE")})
+    assert hears(call, THIRD)
+
+
+@both_modes
+def test_a_late_200_of_a_backup_that_was_passed_over_is_ended(mode: str) -> None:
+    recovery = {"answer_timeout_ms": 200}
+    assert play(answer_timeout_is_short, mode=mode, servers=3, recovery=recovery) == []
+
+
+def test_a_late_200_that_nobody_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(InviteClientTransaction, "give_up", lambda placed: placed.fail(408))
+    with pytest.raises(AssertionError, match="within 5"):
+        play(answer_timeout_is_short, servers=3, recovery={"answer_timeout_ms": 200})
+
+
+@both_modes
+def test_a_late_200_to_a_call_that_rang_at_the_dead_backend_is_ended(mode: str) -> None:
+    async def script(world: World) -> None:
+        world.servers[FIRST].ring_s = (1.0, 1.0)
+        placing = asyncio.create_task(world.place(1))
+        await asyncio.sleep(0.5)
+        world.network.freeze(FIRST)
+        call = await placing
+        assert hears(call, SECOND)
+        await asyncio.sleep(1.0)
+        world.network.thaw(FIRST)
+        await asyncio.sleep(0.1)
+        await until(lambda: not world.servers[FIRST].live, 5.0)
+        assert hears(call, SECOND)
+
+    assert play(script, mode=mode) == []
+
+
+@both_modes
+def test_a_call_that_the_dead_backend_answers_while_it_waits_for_its_turn_is_carried_over(mode: str) -> None:
+    async def script(world: World) -> None:
+        world.servers[FIRST].ring_s = (0.5, 0.5)
+        world.network.cut(NODE, SECOND)  # nobody is there to take it
+        await asyncio.sleep(2.0)
+        placing = asyncio.create_task(world.place(1))
+        await asyncio.sleep(0.2)
+        first = world.node.backends.get("as1")
+        assert first is not None
+        world.node.failovers.failover(first)
+        call = await placing
+        world.network.join(NODE, SECOND)
+        await until(lambda: hears(call, SECOND), 5.0)
+        await asyncio.sleep(1.0)
+        world.node.failovers.ready(first)
+
+    assert play(script, mode=mode) == []
