@@ -88,8 +88,8 @@ class Calls:
             transaction.reply(481)  # its calls are being carried over: a late BYE of the dead must not end one
         elif call.held_events is None or (request.method == b"BYE" and leg.dialog):
             midcall.receive(self, leg, request, transaction)
-        elif request.method == b"INVITE" and leg.dialog and leg.inviting is not None:
-            transaction.reply(491)  # it met ours, which will not end before this one is answered
+        elif request.method == b"INVITE" and leg.dialog and leg.offers_pending():
+            midcall.refuse_offer(leg, transaction)  # what it met may not end before this one is answered
         else:
             call.held_events.append(HeldRequest(self._in_dialog, request, transaction))
 

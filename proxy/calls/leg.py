@@ -112,7 +112,7 @@ class Leg:
         """0, or the status that an INVITE of the peer is refused with now (RFC 3261 §14.2)."""
         if self.inviting is not None:
             return 491
-        if self.invited is not None and not self.invited.answered:
+        if self.invited is not None and (self.on_ack is not None or not self.invited.answered):
             return 500
         return 0
 

@@ -137,9 +137,8 @@ def _updated(
     if not request.sdp:
         _session_refreshed(calls, leg, request, transaction)
         return
-    refusal = other.offers_pending() if leg.dialog is not None else 0
-    if refusal:
-        transaction.reply(refusal, extra=(RETRY_AFTER,) if refusal == 500 else ())
+    if leg.dialog is not None and other.offers_pending():
+        refuse_offer(other, transaction)
         return
 
     def send(sdp: bytes) -> None:
@@ -196,15 +195,22 @@ def _session_refreshed(calls: Calls, leg: Leg, request: Request, transaction: Se
     transaction.reply(200, extra=extra)
 
 
+def refuse_offer(leg: Leg, transaction: ServerTransaction) -> None:
+    """RFC 3261 §14.2, RFC 3311 §5.2: it meets an offer of ours, or another one of its own."""
+    refusal = leg.offers_pending() or 491
+    transaction.reply(refusal, extra=(RETRY_AFTER,) if refusal == 500 else ())
+
+
 def _reinvited(calls: Calls, call: Call, leg: Leg, request: Request, transaction: InviteServerTransaction) -> None:
-    refusal = 491 if call.setup is not None else leg.offers_pending()
-    if refusal:
-        transaction.reply(refusal, extra=(RETRY_AFTER,) if refusal == 500 else ())
+    if call.setup is not None or leg.offers_pending():
+        refuse_offer(leg, transaction)
         return
     short = session_timer.refusal(calls, leg, request)
     if short is not None:
         transaction.reply(422, extra=tuple(short))
         return
+    if leg.invited is not None:
+        leg.invited.acknowledged()  # who asks anew has had our last answer, though its ACK may be lost
     leg.invited = transaction
     call.reinvite = Reinvite(calls, call, leg, request, transaction)
     call.reinvite.start()

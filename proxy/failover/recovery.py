@@ -431,8 +431,6 @@ class Recovery:
             call.a = leg
         else:
             call.b = leg
-        if dead.invited is not None and dead.invited.answered:
-            dead.invited.acknowledged()  # a 2xx that the dead will never acknowledge
         if self.alive or not self._old().fenced:  # planned, or it came back while we were at it
             dead.bye(calls.stack, [])
         else:

@@ -36,7 +36,7 @@ class RawPeer:
         self.heard: list[tuple[float, Message]] = []  # all, with the time
         self._unread: list[Message] = []
         self._news = asyncio.Event()
-        self._branches = 0
+        self.sent = 0
 
     def talk(self, port: int = 4000) -> None:
         """Send RTP from now on."""
@@ -51,8 +51,8 @@ class RawPeer:
         self, method: bytes, cseq: int, *extra: bytes, body: bytes = b"", branch: bytes = b"", via: bytes = b""
     ) -> bytes:
         """Send a request, in the dialog once there is one. Returns its branch."""
-        self._branches += 1
-        branch = branch or b"z9hG4bKraw%d" % self._branches
+        self.sent += 1
+        branch = branch or b"z9hG4bKraw%d" % self.sent
         host = self.address.encode()
         lines = [
             b"%b %b SIP/2.0" % (method, self.target),

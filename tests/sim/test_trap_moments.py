@@ -383,3 +383,42 @@ def test_a_call_that_the_dead_backend_answers_while_it_waits_for_its_turn_is_car
         world.node.failovers.ready(first)
 
     assert play(script, mode=mode) == []
+
+
+# -- one re-INVITE after the other
+
+
+def test_a_re_invite_after_one_whose_ack_was_lost_does_not_end_the_call() -> None:
+    async def script(world: World) -> None:
+        phone = RawPeer(world)
+        phone.talk()
+        await phone.call()
+        phone.request(b"INVITE", 2, body=sdp(phone.address, version=2))
+        await phone.expect("200 INVITE")  # its ACK is lost
+        phone.request(b"INVITE", 3, body=sdp(phone.address, version=3))
+        while phone.heard[-1][1].cseq != 3:
+            await phone.expect("200 INVITE")
+        phone.request(b"ACK", 3)
+        await asyncio.sleep(40.0)
+        assert phone.count("BYE") == 0
+        await phone.bye(4)
+
+    assert play(script) == []
+
+
+def test_a_second_re_invite_before_the_first_is_answered_gets_500_at_once() -> None:
+    async def script(world: World) -> None:
+        media_takes(world, 0.3, 0.3)
+        phone = RawPeer(world)
+        phone.talk()
+        await phone.call()
+        phone.request(b"INVITE", 2, body=sdp(phone.address, version=2))
+        phone.request(b"INVITE", 3, body=sdp(phone.address, version=3))
+        refusal = await phone.expect("500 INVITE", 0.1)
+        assert refusal.cseq == 3 and refusal.get(b"retry-after")
+        phone.request(b"ACK", 3, branch=b"z9hG4bKraw%d" % phone.sent)
+        await phone.expect("200 INVITE")
+        phone.request(b"ACK", 2)
+        await phone.bye(4)
+
+    assert play(script) == []
