@@ -33,6 +33,7 @@ RELAY = "127.0.1.1"
 CALLERS, BACKENDS = "127.0.1.2", "127.0.1.3"
 FIRST_PORT = {"aqueduct": 10000, "rtpengine": 20000}
 RELAY_CPU, LOAD_CPU = 1, 0
+SOCKETS = 8  # of the generator, on each side
 WINDOW = 512  # packets on their way when saturated
 SDP = (
     "v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n"
@@ -60,7 +61,7 @@ def place(sdp: bytes) -> Place:
 
 
 class Load:
-    """The generator with its sockets, which are the endpoints of all calls of one relay."""
+    """The generator with its sockets, the endpoints of all calls of one relay: many calls have the same."""
 
     def __init__(self, program: Path, relay_pid: int, sockets: list[tuple[Place, Place]]) -> None:
         self._relay_pid = relay_pid
@@ -102,7 +103,7 @@ async def sockets(name: str, calls: int, offer: Callable[[str, bytes], Awaitable
     """Set up the calls; returns endpoints, and the relay's ports to which they send."""
     result = []
     for index in range(calls):
-        port = FIRST_PORT[name] + 2 * index
+        port = FIRST_PORT[name] + 2 * (index % SOCKETS)
         call = f"bench-{index}"
         for_backend = await offer(call, SDP.format(host=CALLERS, port=port).encode())
         for_caller = await answer(call, SDP.format(host=BACKENDS, port=port).encode())

@@ -14,8 +14,6 @@ import sys
 from media.relay.latch import LatchPolicy
 from media.relay.relay import Host, Relay
 
-_NICE = -10  # media goes before signalling, where we may say so: a packet that waits is heard
-
 
 def _port_range(text: str) -> tuple[int, int]:
     low, _, high = text.partition("-")
@@ -81,7 +79,8 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))
     with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, _NICE)
+        # Media goes before signalling, where we may say so: a packet that waits is heard.
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     gc.collect()
     gc.disable()
     gc.freeze()
