@@ -10,19 +10,14 @@ import pytest
 
 from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.message import Response
-from proxy.sip.user_agent import CallFailed, Headers, Incoming
+from proxy.sip.user_agent import CallFailed
+from tests.sim.acting import all_moved, answering, both_modes, end_at
 from tests.sim.agents import Conversation
 from tests.sim.raw_peer import RawPeer, sdp
 from tests.sim.scenario import FIRST, PHONE, SECOND, THIRD, hears, play, until
 from tests.sim.slow_media import slow_down
 from tests.sim.tap import Tap
-from tests.sim.test_traps import both_modes, end_at
 from tests.sim.world import NODE, World
-
-
-def all_moved(world: World) -> bool:
-    reports = world.node.failovers.reports
-    return bool(reports) and all(report.finished for report in reports)
 
 
 def media_takes(world: World, least_s: float, most_s: float) -> None:
@@ -167,20 +162,9 @@ async def ask_for_an_offer(end: Conversation) -> None:
 # -- backups that answer badly
 
 
-def answers(world: World, address: str, answer: Callable[[Conversation], bytes], headers: Headers = ()) -> None:
+def answers(world: World, address: str, answer: Callable[[Conversation], bytes]) -> None:
     """From now on this server answers calls with that description."""
-    server = world.servers[address]
-
-    async def on_invite(incoming: Incoming) -> None:
-        conversation = Conversation(server, incoming.request.get(b"x-call") or b"?")
-        server.calls.setdefault(conversation.number, []).append(conversation)
-        conversation.told = incoming.offer
-        conversation.listen()
-        session = incoming.accept(answer(conversation), headers)
-        if session is not None:
-            conversation.talk(session)
-
-    server.ua.on_invite = on_invite
+    world.servers[address].ua.on_invite = answering(world.servers[address], answer)
 
 
 def without_address(conversation: Conversation) -> bytes:

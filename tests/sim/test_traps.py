@@ -4,6 +4,7 @@ call is carried over. What befalls a call at a bad moment is in `test_trap_momen
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,31 +14,13 @@ from proxy.sip.dialog import Dialog
 from proxy.sip.message import Request, Response
 from proxy.sip.stack import Stack
 from proxy.sip.transport import TcpTransport
+from tests.sim.acting import answering, asks, both_modes, end_at, moved_to
 from tests.sim.agents import Conversation
 from tests.sim.network import SimHost
 from tests.sim.raw_peer import RawPeer, sdp
-from tests.sim.scenario import FIRST, PHONE, SECOND, hears, play, until
+from tests.sim.scenario import FIRST, PHONE, SECOND, play, until
 from tests.sim.tap import Tap
 from tests.sim.world import NODE, World
-
-both_modes = pytest.mark.parametrize("mode", ["relay", "direct"])
-
-
-def end_at(world: World, address: str, number: bytes = b"1") -> Conversation:
-    """The latest end of a call at a server."""
-    return world.servers[address].calls[number][-1]
-
-
-async def asks(world: World, end: Conversation, method: bytes) -> int:
-    """A server sends a request in its dialog; the status of the answer."""
-    assert end.session is not None
-    answer: Response = await world.on_server(end.agent.host.address, end.session.request(method))
-    return answer.status
-
-
-async def moved_to(world: World, call: Conversation, address: str, within_s: float = 2.0) -> None:
-    await until(lambda: hears(call, address) and all(each.finished for each in world.node.failovers.reports), within_s)
-
 
 # -- numbers, tags, routes
 
@@ -180,3 +163,109 @@ async def listen_on_tcp(host: SimHost, stack: Stack) -> None:
 @both_modes
 def test_a_caller_on_tcp_is_spoken_to_on_tcp_to_the_end(mode: str) -> None:
     assert play(hung_up_over_tcp, mode=mode) == []
+
+
+# -- descriptions
+
+
+def origins(descriptions: list[bytes]) -> list[tuple[bytes, int]]:
+    return [(words[1], int(words[2])) for sdp in descriptions for words in [sdp.split(b"\r\n")[1].split()]]
+
+
+def test_the_origin_keeps_its_id_and_its_version_counts_what_changed() -> None:
+    async def script(world: World) -> None:
+        tap = Tap(world, PHONE)
+        call = await world.place(1)
+        await call.hold()
+        await call.hold()  # says the same again
+        await call.hold(b"sendrecv")
+        world.network.kill(FIRST)
+        await moved_to(world, call, SECOND)  # the caller is re-INVITEd: media is direct
+        told = origins(tap.descriptions)
+        assert len(told) == 5 and len({identity for identity, _ in told}) == 1
+        first = told[0][1]
+        assert [version - first for _, version in told] == [0, 1, 1, 2, 3]
+
+    assert play(script, mode="direct") == []
+
+
+@both_modes
+@pytest.mark.parametrize("direction", [b"sendonly", b"inactive"])
+def test_a_call_that_the_backend_put_on_hold_is_offered_on_hold_to_the_backup(mode: str, direction: bytes) -> None:
+    async def script(world: World) -> None:
+        tap = Tap(world, SECOND)
+        call = await world.place(1)
+        await world.on_server(FIRST, end_at(world, FIRST).hold(direction))
+        said = call.direction
+        world.network.kill(FIRST)
+        await until(lambda: world.servers[SECOND].live, 3.0)
+        (invite,) = tap.of(b"INVITE")
+        assert b"a=" + said in invite.sdp and said in (b"recvonly", b"inactive")
+        assert invite.get(b"x-aqueduct-state") == b"held"
+        await asyncio.sleep(2.0)
+        assert call.direction == said
+
+    assert play(script, mode=mode) == []
+
+
+def test_telephone_events_keep_payload_type_and_rate() -> None:
+    async def script(world: World) -> None:
+        tap, told = Tap(world, SECOND), Tap(world, PHONE)
+        call = await world.place(1)
+        world.network.kill(FIRST)
+        await moved_to(world, call, SECOND)
+        (invite,) = tap.of(b"INVITE")
+        assert b"RTP/AVP 8 101\r\n" in invite.sdp and b"a=rtpmap:101 telephone-event/8000\r\n" in invite.sdp
+        assert told.of(b"INVITE") == []
+
+    assert play(script) == []
+
+
+def test_a_backup_that_numbers_telephone_events_otherwise_makes_the_caller_hear_of_it() -> None:
+    async def script(world: World) -> None:
+        told = Tap(world, PHONE)
+        call = await world.place(1)
+        world.servers[SECOND].ua.on_invite = answering(
+            world.servers[SECOND], lambda end: end.describe().replace(b" 101", b" 96").replace(b":101", b":96")
+        )
+        world.network.kill(FIRST)
+        await moved_to(world, call, SECOND)
+        (reinvite,) = told.of(b"INVITE")
+        assert b"a=rtpmap:96 telephone-event/8000\r\n" in reinvite.sdp
+
+    assert play(script) == []
+
+
+T38 = b"m=image %d udptl t38\r\na=T38FaxVersion:0\r\n"
+
+
+@both_modes
+def test_a_t38_re_invite_crosses_and_holds_over_a_failover(mode: str) -> None:
+    async def script(world: World) -> None:
+        tap = Tap(world, SECOND)
+        call = await world.place(1)
+        end = end_at(world, FIRST)
+        assert call.session is not None and end.session is not None
+
+        def takes_image(offer: bytes) -> bytes:
+            call.told = offer
+            return image(call, 2)
+
+        call.session.on_offer = takes_image
+        answer: bytes = await world.on_server(FIRST, end.session.reinvite(image(end, 2)))
+        assert b"m=image" in call.session.remote_sdp and b"a=T38FaxVersion:0" in answer
+        world.network.kill(FIRST)
+        await until(lambda: tap.of(b"INVITE"), 2.0)
+        assert b"udptl t38\r\na=T38FaxVersion:0" in tap.of(b"INVITE")[0].sdp
+        call.session.on_offer = call.answer
+        await asyncio.sleep(2.0)
+        assert not call.ended
+
+    assert play(script, mode=mode) == []
+
+
+def image(end: Conversation, version: int) -> bytes:
+    host = end.agent.host.address.encode()
+    end.version = version
+    head = b"v=0\r\no=- %d %d IN IP4 %b\r\ns=-\r\nc=IN IP4 %b\r\nt=0 0\r\n" % (end.port, version, host, host)
+    return head + T38 % end.port
