@@ -9,7 +9,9 @@ to a backend what a session was.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
+from proxy.net.api import Address
 from proxy.sip.flow import Flow, host_port
 from proxy.sip.message import Field, Message, field, split_list
 
@@ -31,11 +33,7 @@ TIMER = (b"supported", b"Supported: timer")
 
 def crossing(message: Message) -> list[Field]:
     """The header fields of `message` that go on to the other leg, in their order."""
-    return [
-        entry
-        for entry in message.fields
-        if entry[0] not in OURS and not (entry[0][:2] == b"x-" and entry[0].startswith(OWN_PREFIX))
-    ]
+    return [entry for entry in message.fields if entry[0] not in OURS and not entry[0].startswith(OWN_PREFIX)]
 
 
 def repeated(fields: Iterable[Field]) -> Iterator[Field]:
@@ -55,8 +53,13 @@ def repeated(fields: Iterable[Field]) -> Iterator[Field]:
 
 def contact(flow: Flow) -> Field:
     """Our Contact on a leg: where its peer sends requests in the dialog."""
-    transport = b"" if flow.transport == b"UDP" else b";transport=" + flow.transport.lower()
-    return (b"contact", b"Contact: <sip:%b%b>" % (host_port(flow.local), transport))
+    return _contact(flow.transport, flow.local)
+
+
+@lru_cache(maxsize=64)
+def _contact(transport: bytes, local: Address) -> Field:
+    suffix = b"" if transport == b"UDP" else b";transport=" + transport.lower()
+    return (b"contact", b"Contact: <sip:%b%b>" % (host_port(local), suffix))
 
 
 def own(name: str, value: object) -> Field:

@@ -173,7 +173,7 @@ class Setup:
         extra = [contact(self.transaction.flow), *crossing(message)]
         if message.status >= 200:
             extra += session_timer.accept(self.calls, self.call.a, self.request)
-        routes = [entry for entry in self.request.fields if entry[0] == b"record-route"]
+        routes = self.request.entries(b"record-route")
         reply = response(self.request, message.status, fork.a.local_tag, routes + extra, body, message.reason)
         self.transaction.respond(reply)
 

@@ -14,7 +14,10 @@ EARLY, CONFIRMED, ENDED = range(3)
 
 def without_tag(value: bytes) -> bytes:
     """A From or To value without its tag."""
-    tag = tag_of(value)
+    return _untagged(value, tag_of(value))
+
+
+def _untagged(value: bytes, tag: bytes) -> bytes:
     return value.replace(b";tag=" + tag, b"", 1) if tag else value
 
 
@@ -41,7 +44,9 @@ class Dialog:
     @classmethod
     def uas(cls, request: Request, local_tag: bytes) -> Dialog:
         """The dialog that answering `request` with `local_tag` creates (§12.1.1)."""
-        dialog = cls(request.call_id, without_tag(request.to), local_tag, without_tag(request.from_), request.from_tag)
+        local, remote = request.to, request.from_
+        tag = request.from_tag
+        dialog = cls(request.call_id, _untagged(local, request.to_tag), local_tag, _untagged(remote, tag), tag)
         dialog.remote_cseq = request.cseq
         dialog.routes = tuple(request.list(b"record-route"))
         dialog.target = _contact(request)
@@ -50,13 +55,9 @@ class Dialog:
     @classmethod
     def uac(cls, request: Request, message: Response) -> Dialog:
         """The dialog that a response to our `request` creates (§12.1.2)."""
-        dialog = cls(
-            request.call_id,
-            without_tag(request.from_),
-            request.from_tag,
-            without_tag(message.to),
-            message.to_tag,
-        )
+        local, remote = request.from_, message.to
+        local_tag, tag = request.from_tag, message.to_tag
+        dialog = cls(request.call_id, _untagged(local, local_tag), local_tag, _untagged(remote, tag), tag)
         dialog.local_cseq = request.cseq
         dialog.routes = tuple(reversed(message.list(b"record-route")))
         dialog.target = _contact(message) or request.uri

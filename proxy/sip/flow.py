@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol
 
 from proxy.net.api import Address
@@ -23,6 +24,7 @@ class Flow(Protocol):
         ...
 
 
+@lru_cache(maxsize=4096)
 def host_port(address: Address) -> bytes:
     """`host:port` as it stands in a header, IPv6 in brackets (RFC 3261 §25.1)."""
     host, port = address

@@ -40,6 +40,7 @@ _TAG = re.compile(rb";\s*tag\s*=\s*([^\s;,]*)", re.IGNORECASE)
 _VIA = re.compile(rb"\s*SIP\s*/\s*\d+\.\d+\s*/\s*[A-Za-z0-9\-.!%*_+`'~]+\s+[^\s;,]", re.IGNORECASE)
 _LIST_VALUE = re.compile(rb'(?:[^,"<]+|"(?:[^"\\]|\\.)*"?|<[^>]*>?)+', re.DOTALL)
 _REQUIRED = frozenset((b"via", b"from", b"to", b"call-id", b"cseq"))
+_METHODS = frozenset(b"INVITE ACK BYE CANCEL OPTIONS UPDATE PRACK INFO REFER NOTIFY MESSAGE SUBSCRIBE".split())
 _SINGLE = (b"from", b"to", b"call-id", b"cseq", b"content-length", b"max-forwards")
 
 REASONS = {
@@ -70,7 +71,7 @@ class SipError(ValueError):
 class Message:
     """What requests and responses share. `fields` is a plain list; `rewrite` changes a line of it."""
 
-    __slots__ = ("_call_id", "_cseq", "_from_tag", "_lines", "_to_tag", "body", "fields", "flow")
+    __slots__ = ("_call_id", "_cseq", "_from_tag", "_lines", "_sdp", "_to_tag", "body", "fields", "flow")
 
     def __init__(self, fields: list[Field], body: bytes = b"") -> None:
         self.fields = fields
@@ -82,6 +83,16 @@ class Message:
         self._cseq: int | None = None
         self._from_tag: bytes | None = None
         self._to_tag: bytes | None = None
+        self._sdp: bytes | None = None
+
+    def line(self, key: bytes) -> bytes:
+        """The first whole header line with that key; empty when there is none."""
+        if self._lines is not None:
+            return self._lines.get(key, b"")
+        for name, line in self.fields:
+            if name == key:
+                return line
+        return b""
 
     def get(self, key: bytes) -> bytes | None:
         """The value of the first header with that key, without surrounding blanks."""
@@ -94,19 +105,27 @@ class Message:
                 return line[line.index(b":") + 1 :].strip()
         return None
 
+    def entries(self, key: bytes) -> list[Field]:
+        """The lines with that key, as they stand in `fields`."""
+        if self._lines is not None and key not in self._lines:
+            return []
+        return [entry for entry in self.fields if entry[0] == key]
+
     def all(self, key: bytes) -> list[bytes]:
         """The values of every header line with that key, in order; a line's comma list is not split."""
         if self._lines is not None:
-            value = self.get(key)
-            return [value] if value is not None else []
+            line = self._lines.get(key)
+            return [line[line.index(b":") + 1 :].strip()] if line is not None else []
         return [line[line.index(b":") + 1 :].strip() for name, line in self.fields if name == key]
 
     def list(self, key: bytes) -> list[bytes]:
         """Every value of a comma-separated header, over all its lines (RFC 3261 §7.3.1)."""
+        if self._lines is not None and key not in self._lines:
+            return []
         return [value for line in self.all(key) for value in split_list(line)]
 
     def has_option(self, key: bytes, option: bytes) -> bool:
-        return any(value.lower() == option for value in self.list(key))
+        return option in map(bytes.lower, self.list(key))
 
     def rewrite(self, index: int, line: bytes) -> None:
         """Put another line in the place of one with the same key."""
@@ -135,14 +154,14 @@ class Message:
     def from_tag(self) -> bytes:
         value = self._from_tag
         if value is None:
-            value = self._from_tag = tag_of(self.from_)
+            value = self._from_tag = tag_of(self.line(b"from"))
         return value
 
     @property
     def to_tag(self) -> bytes:
         value = self._to_tag
         if value is None:
-            value = self._to_tag = tag_of(self.to)
+            value = self._to_tag = tag_of(self.line(b"to"))
         return value
 
     @property
@@ -160,13 +179,16 @@ class Message:
     @property
     def sdp(self) -> bytes:
         """The body, when it is a session description; else empty."""
-        return self.body if self.body and self.content_type == b"application/sdp" else b""
+        value = self._sdp
+        if value is None:
+            value = self._sdp = self.body if self.body and self.content_type == b"application/sdp" else b""
+        return value
 
     def _encode(self, start: bytes) -> bytes:
-        lines = [start]
-        lines += [line for key, line in self.fields if key != b"content-length"]
-        lines.append(b"Content-Length: %d\r\n\r\n" % len(self.body))
-        return b"\r\n".join(lines) + self.body
+        keys, lines = zip(*self.fields, strict=True) if self.fields else ((), ())
+        if b"content-length" in keys:  # of a message that came
+            lines = tuple(line for key, line in self.fields if key != b"content-length")
+        return b"\r\n".join((start, *lines, b"Content-Length: %d\r\n\r\n" % len(self.body))) + self.body
 
 
 class Request(Message):
@@ -175,7 +197,7 @@ class Request(Message):
     def __init__(self, method: bytes, uri: bytes, fields: list[Field], body: bytes = b"") -> None:
         self.method = method
         self.uri = uri
-        super().__init__(fields, body)
+        Message.__init__(self, fields, body)
 
     def encode(self) -> bytes:
         return self._encode(b"%b %b SIP/2.0" % (self.method, self.uri))
@@ -191,17 +213,21 @@ def emptied(method: bytes) -> Request:
 
 
 class Response(Message):
-    __slots__ = ("reason", "status")
+    __slots__ = ("_method", "reason", "status")
 
     def __init__(self, status: int, reason: bytes, fields: list[Field], body: bytes = b"") -> None:
         self.status = status
         self.reason = reason
-        super().__init__(fields, body)
+        self._method: bytes | None = None
+        Message.__init__(self, fields, body)
 
     @property
     def method(self) -> bytes:
         """Method of the request that this answers."""
-        return (self.get(b"cseq") or b" ").split(None, 1)[-1]
+        value = self._method
+        if value is None:
+            value = self._method = (self.get(b"cseq") or b" ").split(None, 1)[-1]
+        return value
 
     def encode(self) -> bytes:
         return self._encode(b"SIP/2.0 %d %b" % (self.status, self.reason))
@@ -237,7 +263,8 @@ def split_list(value: bytes) -> list[bytes]:
     """Split a comma list outside quotes and angle brackets."""
     if b"," not in value:
         return [value] if value else []
-    parts = map(bytes.strip, _LIST_VALUE.findall(value))
+    plain = b'"' not in value and b"<" not in value
+    parts = map(bytes.strip, value.split(b",") if plain else _LIST_VALUE.findall(value))
     return [part for part in parts if part]
 
 
@@ -253,30 +280,25 @@ def parse(data: bytes) -> Request | Response:
     keys = _KEYS
     last: dict[bytes, bytes] = {}  # line by key
     for line in lines[1:]:
-        name, colon, value = line.partition(b":")
+        name, colon, _ = line.partition(b":")
         key = keys.get(name)
         if key is None or not colon:
-            if not colon or not _TOKEN.fullmatch(name.rstrip()):
-                problem = "not a header field"
-                break
-            key = key_of(name)
+            key = (_unusual(name) if len(name) < 64 else _unusual.__wrapped__(name)) if colon else b""
+            if not key:  # folded lines end up here as well; they are rare
+                unfolded = _FOLD.sub(b" ", head)
+                if unfolded != head:
+                    return parse(unfolded + data[len(head) :])
+                raise _unreadable(lines, "not a header field", line)
         fields.append((key, line))
         last[key] = line
-        if key == b"content-length":
-            digits = value.strip()
-            length = int(digits) if len(digits) < 10 and digits.isdigit() else -1
-            if not 0 <= length <= len(body):
-                problem = f"Content-Length {value[:40]!r} but {len(body)} bytes came"
-                break
-            if length < len(body):
-                body = body[:length]
-    else:
-        problem = ""
-    if problem:  # folded lines end up here as well; they are rare
-        unfolded = _FOLD.sub(b" ", head)
-        if unfolded != head:
-            return parse(unfolded + data[len(head) :])
-        raise _unreadable(lines, problem, line)
+    stated = last.get(b"content-length")
+    if stated is not None:
+        digits = stated.partition(b":")[2].strip()
+        length = int(digits) if len(digits) < 10 and digits.isdigit() else -1
+        if not 0 <= length <= len(body):
+            raise _unreadable(lines, f"Content-Length {digits[:40]!r} but {len(body)} bytes came", stated)
+        if length < len(body):
+            body = body[:length]
     if not last.keys() >= _REQUIRED:
         raise _unreadable(lines, "missing header", min(_REQUIRED - last.keys()))
     if len(last) != len(fields):
@@ -295,18 +317,35 @@ def parse(data: bytes) -> Request | Response:
         raise _unreadable(lines, "CSeq is not a number below 2**31 and a method", b"cseq")
     if type(message) is Request and cseq[1] != message.method:
         raise _unreadable(lines, "CSeq names another method than the request", b"cseq")
+    message._cseq = int(cseq[0])
+    if type(message) is Response:
+        message._method = cseq[1]
     return message
+
+
+@lru_cache(maxsize=1024)
+def _unusual(name: bytes) -> bytes:
+    """The key of a header that is not in the table; empty when it is no name of a header."""
+    return key_of(name) if _TOKEN.fullmatch(name.rstrip()) else b""
+
+
+@lru_cache(maxsize=256)
+def _status(line: bytes) -> tuple[int, bytes] | None:
+    found = _STATUS.fullmatch(line)
+    return (int(found[1]), found[2] or b"") if found else None
 
 
 def _start(lines: list[bytes], fields: list[Field], body: bytes) -> Request | Response:
     line = lines[0]
     if line.startswith(b"SIP/2.0 "):
-        status = _STATUS.fullmatch(line)
-        if not status:
+        status = _status(line) if len(line) < 64 else _status.__wrapped__(line)
+        if status is None:
             raise SipError("not a status line", repr(line[:80]))
-        return Response(int(status[1]), status[2] or b"", fields, body)
+        return Response(status[0], status[1], fields, body)
     parts = line.split(b" ")
-    if len(parts) != 3 or parts[2].upper() != b"SIP/2.0" or not parts[1] or not _TOKEN.fullmatch(parts[0]):
+    if len(parts) != 3 or parts[2].upper() != b"SIP/2.0" or not parts[1]:
+        raise _unreadable(lines, "not a request line", line)
+    if parts[0] not in _METHODS and not _TOKEN.fullmatch(parts[0]):
         raise _unreadable(lines, "not a request line", line)
     if parts[1][:1] == b"<":
         raise _unreadable(lines, "Request-URI in angle brackets", line)
@@ -332,12 +371,12 @@ def _unreadable(lines: list[bytes], problem: str, where: bytes) -> SipError:
 def response(request: Request, status: int, to_tag: bytes = b"", extra: Iterable[Field] = (), body: bytes = b"",
              reason: bytes = b"") -> Response:  # fmt: skip
     """A response to `request` (RFC 3261 §8.2.6): its Vias, From, To (with `to_tag` when it has none), Call-ID, CSeq."""
+    if to_tag and request.to_tag:
+        to_tag = b""
     fields = []
     for entry in request.fields:
         key = entry[0]
         if key in _REQUIRED:
-            if key == b"to" and to_tag and not tag_of(entry[1]):
-                entry = (key, entry[1] + b";tag=" + to_tag)
-            fields.append(entry)
+            fields.append((key, entry[1] + b";tag=" + to_tag) if to_tag and key == b"to" else entry)
     fields += extra
     return Response(status, reason or REASONS.get(status, b"Status"), fields, body)

@@ -36,17 +36,17 @@ def screen(request: Request) -> Refusal | None:
 
 
 def _request_uri(uri: bytes) -> Refusal | None:
-    scheme = _SCHEME.match(uri)
-    if scheme is None:
-        return 400, "Request-URI without a scheme"
-    kind = scheme[1].lower()
-    if kind == b"tel":
-        return None
-    if kind not in (b"sip", b"sips"):
-        return 416, "Request-URI of an unknown scheme"  # §8.2.2.1
     try:
         parsed = parse_uri(uri)
     except UriError:
+        scheme = _SCHEME.match(uri)
+        if scheme is None:
+            return 400, "Request-URI without a scheme"
+        kind = scheme[1].lower()
+        if kind == b"tel":
+            return None
+        if kind not in (b"sip", b"sips"):
+            return 416, "Request-URI of an unknown scheme"  # §8.2.2.1
         return 400, "Request-URI cannot be read"
     # §19.1.1: headers have no place there, and must never become headers of what goes on (RFC 4475 §3.1.2.11).
     return (400, "Request-URI with headers") if parsed.headers else None

@@ -28,7 +28,8 @@ class SessionExpires:
 
 def session_expires(message: Message) -> SessionExpires | None:
     """The Session-Expires header of a message; None when there is none that can be read."""
-    found = _VALUE.fullmatch(message.get(b"session-expires") or b"")
+    value = message.get(b"session-expires")
+    found = _VALUE.fullmatch(value) if value else None
     if not found:
         return None
     refresher = _REFRESHER.search(found[2] or b"")
@@ -37,7 +38,8 @@ def session_expires(message: Message) -> SessionExpires | None:
 
 def min_se(message: Message) -> int:
     """The Min-SE header of a message; 90 when there is none (§4)."""
-    found = _VALUE.fullmatch(message.get(b"min-se") or b"")
+    value = message.get(b"min-se")
+    found = _VALUE.fullmatch(value) if value else None
     return max(int(found[1]), INTERVAL_MIN_S) if found else INTERVAL_MIN_S
 
 

@@ -88,6 +88,8 @@ class Stack:
             return flow
         try:
             hop = dialog.next_hop()
+            if not hop.params and (hop.host, hop.port or 5060) == flow.remote:  # mostly
+                return flow
         except UriError:
             return flow
         try:
@@ -199,9 +201,9 @@ class Stack:
             way.send(response(request, error.status, self.new_tag()).encode())
 
     def _receive_response(self, message: Response) -> None:
-        via = message.get(b"via") or b""
+        via = message.line(b"via")
         at = via.find(b"branch=")
-        branch = via[at + 7 :].split(b";", 1)[0].split(b",", 1)[0].strip() if at >= 0 else b""
+        branch = via[at + 7 :].partition(b";")[0].partition(b",")[0].strip() if at >= 0 else b""
         transaction = self.clients.get((branch, message.method))
         if transaction is not None:
             transaction.receive(message)
@@ -216,7 +218,7 @@ class Stack:
         branch = via[at + 8 :].split(b";", 1)[0].strip() if at >= 0 else b""
         method = request.method
         if branch.startswith(COOKIE):
-            sent_by = via.split(b";", 1)[0].rsplit(None, 1)[-1]
+            sent_by = _sent_by(via)
             key: Key = (branch, sent_by, b"INVITE" if method == b"ACK" else method)
         else:
             key = _old_key(request, via, method)
@@ -283,16 +285,15 @@ class Stack:
                 continue
             top, comma, rest = line.partition(b",")
             host, port = flow.remote
-            source = host.encode()
-            sent_by = top.split(b";", 1)[0].rsplit(None, 1)[-1]
-            rport = _has_rport(top)
-            sent_host, sent_port = _split_sent_by(sent_by)
-            if rport:
-                top = top.replace(b";rport", b";rport=%d" % port, 1)
-            elif sent_port != port:
-                flow = self.flow(flow.transport.decode(), (host, sent_port))
-            if rport or sent_host != source:
-                top += b";received=" + source
+            sent_by = _sent_by(top)
+            if _has_rport(top):
+                top = top.replace(b";rport", b";rport=%d" % port, 1) + b";received=" + host.encode()
+            elif sent_by != host_port(flow.remote):
+                sent_host, sent_port = _split_sent_by(sent_by)
+                if sent_port != port:
+                    flow = self.flow(flow.transport.decode(), (host, sent_port))
+                if sent_host != host.encode():
+                    top += b";received=" + host.encode()
             if top is not line:
                 request.rewrite(index, top + comma + rest)
             return flow
@@ -330,6 +331,10 @@ _PLACES = frozenset(("via", "from", "to", "call-id", "cseq", "end"))
 def _natted(host: str, source: str) -> bool:
     """Raises ValueError for a host that is a name."""
     return ipaddress.ip_address(host).is_private and not ipaddress.ip_address(source).is_private
+
+
+def _sent_by(via: bytes) -> bytes:
+    return via.partition(b";")[0].rsplit(None, 1)[-1]
 
 
 def _has_rport(via: bytes) -> bool:

@@ -23,18 +23,18 @@ WHOLE_MESSAGE_WITHIN_S = 10.0  # a connection that says nothing, or half of some
 
 
 class UdpFlow:
-    __slots__ = ("_port", "local", "remote")
+    __slots__ = ("_send", "local", "remote")
     transport = b"UDP"
     reliable = False
     open = True
 
-    def __init__(self, port: UdpTransport, remote: Address) -> None:
-        self._port = port
-        self.local = port.local
+    def __init__(self, send: Callable[[bytes, Address], None], local: Address, remote: Address) -> None:
+        self._send = send
+        self.local = local
         self.remote = remote
 
     def send(self, data: bytes) -> None:
-        self._port.send(data, self.remote)
+        self._send(data, self.remote)
 
 
 class UdpTransport:
@@ -46,21 +46,17 @@ class UdpTransport:
         self._port = network.udp(bind, self._datagram)
         self.bound = self._port.local
         self.local = (advertise or self.bound[0], self.bound[1])
-        self._send = self._port.send
 
     def _datagram(self, data: bytes, source: Address) -> None:
         if len(data) > 4:  # shorter ones are keep-alives (RFC 5626 §4.4)
             self._receive(data, self._flows.get(source) or self.flow(source))
-
-    def send(self, data: bytes, to: Address) -> None:
-        self._send(data, to)
 
     def flow(self, remote: Address) -> Flow:
         flow = self._flows.get(remote)
         if flow is None:
             if len(self._flows) >= FLOWS_REMEMBERED:
                 self._flows.clear()
-            flow = self._flows[remote] = UdpFlow(self, remote)
+            flow = self._flows[remote] = UdpFlow(self._port.send, self.local, remote)
         return flow
 
     async def close(self) -> None:

@@ -6,13 +6,13 @@ Everything is bytes; what is not understood stays as it came.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 _URI = re.compile(
-    rb"(?P<scheme>sips?):(?:(?P<user>[^@;?\s<>\"]*|[^@\s<>\"]*)@)?"
-    rb"(?P<host>\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.\-]+)(?::(?P<port>\d{1,5}))?"
-    rb"(?P<params>(?:;[^;?\s<>]*)*)(?P<headers>\?[^\s<>]*)?",
+    rb"(sips?):(?:([^@;?\s<>\"]*|[^@\s<>\"]*)@)?"  # scheme, user
+    rb"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.\-]+)(?::(\d{1,5}))?"  # host, port
+    rb"((?:;[^;?\s<>]*)*)(\?[^\s<>]*)?",  # parameters, headers
     re.IGNORECASE,
 )
 
@@ -23,8 +23,7 @@ class UriError(ValueError):
     """Not a SIP URI."""
 
 
-@dataclass(slots=True, frozen=True)
-class Uri:
+class Uri(NamedTuple):
     """`host` without brackets; `port` 0 when it is not given; `params` and `headers` as they came, with `;` and `?`."""
 
     scheme: bytes
@@ -41,7 +40,7 @@ class Uri:
     @property
     def transport(self) -> str:
         """`udp`, `tcp`, …: what the URI asks for, empty when it leaves it open."""
-        return (self.param(b"transport") or b"").decode("ascii", "replace").lower()
+        return (self.param(b"transport") or b"").decode("ascii", "replace").lower() if self.params else ""
 
     def __bytes__(self) -> bytes:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -50,19 +49,22 @@ class Uri:
         return self.scheme + b":" + user + (host + port).encode() + self.params + self.headers
 
 
-@lru_cache(maxsize=4096)
 def parse_uri(text: bytes) -> Uri:
     """Raises UriError."""
+    return _parse(text) if len(text) < 256 else _parse.__wrapped__(text)
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: bytes) -> Uri:
     found = _URI.fullmatch(text.strip())
     if not found:
         raise UriError(f"not a SIP URI: {text[:120]!r}")
-    port = int(found["port"] or 0)
+    scheme, user, name, digits, params, headers = found.groups()
+    port = int(digits or 0)
     if port > 65535:
         raise UriError(f"port out of range: {text[:120]!r}")
-    host = found["host"].decode().strip("[]").lower().replace(":::", "::")  # RFC 5118 §4.10: a bug of RFC 3261's ABNF
-    return Uri(
-        found["scheme"].lower(), found["user"] or b"", host, port, found["params"] or b"", found["headers"] or b""
-    )
+    host = name.decode().strip("[]").lower().replace(":::", "::")  # RFC 5118 §4.10: a bug of RFC 3261's ABNF
+    return Uri(scheme.lower(), user or b"", host, port, params or b"", headers or b"")
 
 
 def user_of(uri: bytes) -> bytes:
