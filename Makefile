@@ -43,12 +43,12 @@ soak: .venv/ready ## the simulation with thousands of seeds
 	@$(PYTHON) -m tests.sim.soak
 
 clean: ## remove everything that was made here
-	rm -rf .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf proxy/sip/*.so .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # --- set-up: nothing is done twice
 
-.venv/ready: pyproject.toml tests/testbed/setup/venv.sh
+.venv/ready: pyproject.toml setup.py proxy/sip/_scan.c tests/testbed/setup/venv.sh
 	@tests/testbed/setup/venv.sh dev,uvloop
 	@touch $@
 

@@ -14,6 +14,11 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+try:
+    from proxy.sip._scan import scan
+except ImportError:  # there was no compiler
+    scan = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from proxy.sip.flow import Flow
 
@@ -270,6 +275,26 @@ def split_list(value: bytes) -> list[bytes]:
 
 def parse(data: bytes) -> Request | Response:
     """Read one whole message, as it came in a datagram or as framing cut it out of a stream. Raises SipError."""
+    found = scan(data, _KEYS) if scan is not None else None
+    if found is None:
+        return parse_any(data)
+    first, second, fields, lines, body, cseq, method, call_id, from_tag, to_tag = found
+    message: Request | Response
+    if type(first) is int:
+        message = Response(first, second, fields, body)
+        message._method = method
+    else:
+        message = Request(first, second, fields, body)
+    message._lines = lines
+    message._cseq = cseq
+    message._call_id = call_id
+    message._from_tag = from_tag
+    message._to_tag = to_tag
+    return message
+
+
+def parse_any(data: bytes) -> Request | Response:
+    """What `parse` does, without `scan`, which reads plain messages only."""
     head, end, body = data.partition(b"\r\n\r\n")
     if not end or not head:
         raise SipError("no empty line ends the headers", "end")
@@ -287,7 +312,7 @@ def parse(data: bytes) -> Request | Response:
             if not key:  # folded lines end up here as well; they are rare
                 unfolded = _FOLD.sub(b" ", head)
                 if unfolded != head:
-                    return parse(unfolded + data[len(head) :])
+                    return parse_any(unfolded + data[len(head) :])
                 raise _unreadable(lines, "not a header field", line)
         fields.append((key, line))
         last[key] = line
@@ -371,12 +396,20 @@ def _unreadable(lines: list[bytes], problem: str, where: bytes) -> SipError:
 def response(request: Request, status: int, to_tag: bytes = b"", extra: Iterable[Field] = (), body: bytes = b"",
              reason: bytes = b"") -> Response:  # fmt: skip
     """A response to `request` (RFC 3261 §8.2.6): its Vias, From, To (with `to_tag` when it has none), Call-ID, CSeq."""
-    if to_tag and request.to_tag:
-        to_tag = b""
-    fields = []
-    for entry in request.fields:
-        key = entry[0]
-        if key in _REQUIRED:
-            fields.append((key, entry[1] + b";tag=" + to_tag) if to_tag and key == b"to" else entry)
-    fields += extra
+    tag = b";tag=" + to_tag if to_tag and not request.to_tag else b""
+    lines = request._lines
+    if lines is not None:
+        fields = [
+            (b"via", lines[b"via"]),
+            (b"from", lines[b"from"]),
+            (b"to", lines[b"to"] + tag),
+            (b"call-id", lines[b"call-id"]),
+            (b"cseq", lines[b"cseq"]),
+            *extra,
+        ]
+    else:
+        fields = [entry for entry in request.fields if entry[0] in _REQUIRED]
+        if tag:
+            fields = [(key, line + tag) if key == b"to" else (key, line) for key, line in fields]
+        fields += extra
     return Response(status, reason or REASONS.get(status, b"Status"), fields, body)
