@@ -23,6 +23,7 @@ REFUSALS_APART_S = 0.01
 REFUSED_SILENCE_S = 0.06  # after one refusal, this long and …
 REFUSED_MISSES = 3  # … this many unanswered probes are as good as a second one
 DOUBT_MISSES = 3
+REST_S = 0.06  # between probes that are further apart than this nobody asked: that is not silence
 BLIND_AFTER = 2.0  # times the silence that is needed: until then a witness is waited for
 OVERLOADED_ANSWERS = 2  # 503 in a row
 UNKNOWN_DIALOGS = 3  # 481 for live dialogs …
@@ -63,7 +64,8 @@ class Detector:
         self.verdict = Verdict.UNKNOWN
         self.diagnosis: Diagnosis | None = None
         self.counts: Counter[Evidence] = Counter()
-        self.heard_at = now  # silence counts from here
+        self.heard_at = now
+        self._silent_since = now  # silence counts from here
         self.fast = False  # probe at the fast interval
         self.pending = False  # something has happened that `judge` must look at
         self.misses = 0  # unanswered probes in a row
@@ -91,7 +93,7 @@ class Detector:
             self.pending = True
             self._rise(now, sent_at, timely)
         else:
-            self._heard(now)
+            self._heard(now, sent_at)
             self.pending = self.pending or self.signs.held
             if not busy:
                 self._settle(Sip.ANSWERS, "answers", Evidence.OPTIONS_OK)
@@ -100,9 +102,11 @@ class Detector:
             elif self.signs.sip is not Sip.OVERLOADED:
                 self._settle(Sip.ANSWERS, "answers", Evidence.OPTIONS_503)
 
-    def missed(self, now: float) -> None:
-        """The time for an answer to a probe has passed."""
+    def missed(self, now: float, sent_at: float) -> None:
+        """The time for an answer to a probe, sent at `sent_at`, has passed."""
         self.counts[Evidence.OPTIONS_TIMEOUT] += 1
+        if self.misses == 0:
+            self._silent_since = max(self.heard_at, sent_at - REST_S)
         self.misses += 1
         self._rising = 0
         self.fast = self.signs.sip not in _COMMITTED
@@ -135,7 +139,7 @@ class Detector:
         elif evidence is Evidence.LIVE_OK:
             self._live_misses = 0
             if self.signs.sip not in _COMMITTED:
-                self._heard(now)
+                self._heard(now, now)
                 if self.signs.sip is not Sip.OVERLOADED:
                     self._settle(Sip.ANSWERS, "answers a call", evidence)
         elif evidence is Evidence.LIVE_TIMEOUT:
@@ -181,10 +185,10 @@ class Detector:
 
     def needs_witness(self, now: float) -> bool:
         """A decision by silence may come soon: now is the time to ask somebody else."""
-        return self.fast and now - self.heard_at >= self.silence.needed / 2 and not self._refused_at
+        return self.fast and now - self._silent_since >= self.silence.needed / 2 and not self._refused_at
 
     def _weigh(self, now: float, witness_at: float) -> None:
-        silence = now - self.heard_at
+        silence = now - self._silent_since
         needed = self.silence.needed
         if self._is_refused(now):
             self._commit(now, Sip.REFUSED, self._refused_reason(now), Evidence.ICMP_REFUSED)
@@ -227,10 +231,11 @@ class Detector:
             reason = f"{self._live_misses} live requests in a row without any response"
             self._commit(now, Sip.DEAF_TO_CALLS, reason, Evidence.LIVE_TIMEOUT)
 
-    def _heard(self, now: float) -> None:
+    def _heard(self, now: float, asked_at: float) -> None:
         if self.signs.sip not in _SAYS_NOTHING_OF_THE_NETWORK:
-            self.silence.learn(now - self.heard_at, now)
-        self.heard_at = now
+            since = self._silent_since if self.misses else max(self.heard_at, asked_at - REST_S)
+            self.silence.learn(now - since, now)
+        self.heard_at = self._silent_since = now
         if self.fast or self._refused_at:
             self.misses = 0
             self._refused_at = []
@@ -251,7 +256,7 @@ class Detector:
 
     def _come_back(self, now: float, reason: str) -> None:
         # A short outage that proved to be one of the network is learned from, so that the next is waited for.
-        self._heard(now)
+        self._heard(now, now)
         self.fast = self.signs.blind = self.signs.host_alive = False
         self.misses = self._rising = 0
         self._refused_at = []

@@ -193,7 +193,7 @@ class Prober:
             if sent_at is not None:
                 if awake - sent_at < self.timeout_s - 1e-6:
                     return
-                self.detector.missed(awake)
+                self.detector.missed(awake, sent_at)
             self._open += 1
 
     def _send(self, now: float, awake: float) -> None:

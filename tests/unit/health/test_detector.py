@@ -51,7 +51,7 @@ class Patient:
     def miss(self, times: int = 1, every_s: float = 0.0) -> None:
         for _ in range(times):
             self.now += every_s
-            self.detector.missed(self.now)
+            self.detector.missed(self.now, self.now)
             self.judge()
 
     def refuse(self) -> None:
@@ -445,3 +445,16 @@ def test_little_is_believed_in_the_first_minute() -> None:
     assert silence.needed == PRIOR_S
     silence.learn(0.05, PRIOR_FOR_S + 1)
     assert silence.needed == 0.2
+
+
+def test_the_rest_between_rare_probes_is_not_silence() -> None:
+    """A path that becomes slower than the interval of a burst: probed once a second, it must not look dead at once."""
+    bench = Patient(HealthSettings(interval_ms=1000))
+    for _ in range(30):
+        bench.now += 1.0
+        bench.answer()
+    bench.now += 1.0
+    bench.miss(times=30, every_s=0.005)  # 150 ms of silence, but 1.15 s since the last answer
+    assert bench.detector.verdict is not Verdict.DOWN
+    bench.miss(times=60, every_s=0.005)
+    assert bench.detector.verdict is Verdict.DOWN
