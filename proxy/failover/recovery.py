@@ -107,7 +107,6 @@ class Recovery:
     async def _recover(self) -> Leg | None:
         """The leg that took the place of the dead one; None when the call only rings there."""
         call = self.call
-        await self._quiet()
         if call.setup is not None and self.dead is call.b and await self._replace_ringing():
             return None
         if call.setup is not None:

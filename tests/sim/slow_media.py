@@ -12,6 +12,7 @@ from random import Random
 from typing import Any
 
 from media.api import MediaError, MediaEvent, MediaPlane
+from tests.sim.world import World
 
 
 class SlowMedia:
@@ -69,8 +70,9 @@ class SlowMedia:
         await self._fast.close()
 
 
-def slow_down(calls: Any, delay_s: tuple[float, float], rng: Random) -> None:
-    """Put slow media under the `Calls` of a node."""
-    loop = calls.stack.timers._loop
-    calls.relay = SlowMedia(calls.relay, loop, delay_s, rng)
-    calls.direct = SlowMedia(calls.direct, loop, delay_s, rng)
+def media_takes(world: World, least_s: float, most_s: float) -> None:
+    """From now on the media of the node answers only after such a time."""
+    calls = world.node.calls
+    rng = Random(world.seed)
+    calls.relay = SlowMedia(calls.relay, world.host.loop, (least_s, most_s), rng)
+    calls.direct = SlowMedia(calls.direct, world.host.loop, (least_s, most_s), rng)
