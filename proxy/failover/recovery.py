@@ -14,29 +14,23 @@ import logging
 from collections.abc import Callable
 
 from media.api import MediaError
-from media.sdp import SdpError, agree, parse
 from proxy.backends import Backend
 from proxy.calls import ENDED, TALKING, Call, Calls, Leg, session_timer
-from proxy.calls.headers import SDP, own
+from proxy.calls.headers import own
 from proxy.failover.pace import Pace
 from proxy.failover.plan import Kind, Step
 from proxy.failover.report import ENDED as HUNG_UP
 from proxy.failover.report import LOST, MOVED, CallResult
+from proxy.failover.survivor import Hopeless, check, tell
 from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.dialog import CONFIRMED, Dialog
 from proxy.sip.message import Field, Response, response
-from proxy.sip.offer_answer import glare_delay_s
 
 log = logging.getLogger(__name__)
 
 WAIT_FOR_BACKUP_S = 0.05
 AUDIO_POLL_S = 0.02
-GLARE_ATTEMPTS = 12
 TRYING_TIMES = 4  # answer time-outs that a backend may take after 100 Trying; once it rings it is waited for
-
-
-class Hopeless(Exception):
-    """The call cannot be recovered; the text says why."""
 
 
 class Recovery:
@@ -121,7 +115,7 @@ class Recovery:
                 survivor.inviting.cancel()  # who asks his user first need not any more
         leg, answer = await self._bring_up()
         try:
-            await self._tell_survivor(leg, answer)
+            self.result.reinvited = await tell(self.calls, call, call.other(self.dead), leg, answer)
             self.silent_since = await self._last_heard()
             self._put_in_place(leg)
         except BaseException:
@@ -139,7 +133,7 @@ class Recovery:
             or (self.alive and call.reinvite is not None)
         ):
             await asyncio.sleep(AUDIO_POLL_S)
-        self._check()
+        check(self.call)
 
     # -- still ringing
 
@@ -177,17 +171,13 @@ class Recovery:
         calls = self.calls
         pool = calls.backends.pool_of(self._old())
         while True:
-            self._check()
+            check(self.call)
             exclude = [*self.tried, self._old()] if self.alive or self._old().fenced else self.tried
             backend = pool.select(calls.now(), calls.rng, exclude)
             if backend is not None:
                 return backend
             await asyncio.sleep(WAIT_FOR_BACKUP_S if not self.tried else 10 * WAIT_FOR_BACKUP_S)
             self.tried.clear()
-
-    def _check(self) -> None:
-        if self.call.state == ENDED:
-            raise Hopeless("it ended meanwhile")
 
     async def _bring_up(self) -> tuple[Leg, bytes]:
         """Try backends until one answers. Returns its leg, in a confirmed dialog, and its description as the survivor
@@ -212,7 +202,7 @@ class Recovery:
         call = self.call
         leg = None
         try:
-            self._check()
+            check(self.call)
             leg = self.calls.new_leg(call, backend)
             survivor = call.other(self.dead)
             leg.local_sdp = await call.media.offer(call.id, survivor.name, leg.name, self._current_offer(survivor))
@@ -239,7 +229,7 @@ class Recovery:
         if call.state == ENDED or not message.sdp:
             self.calls.refuse_answer(leg.flow, placed, message)
             leg.inviting = None
-            self._check()
+            check(self.call)
             self.result.error = f"{backend.name}: answered without a session description"
             return None
         session_timer.answered(self.calls, leg, message)
@@ -256,11 +246,11 @@ class Recovery:
             if media.anchors:
                 await media.switch(call.id, survivor.name, leg.name)
         except MediaError as error:
-            self._check()
+            check(self.call)
             self.result.error = f"{backend.name}: {error}"
             return None
         leg.acknowledge(self.calls.stack)
-        self._check()
+        check(self.call)
         return answer
 
     def _current_offer(self, survivor: Leg) -> bytes:
@@ -346,86 +336,11 @@ class Recovery:
             leg.bye(self.calls.stack, [])
         self.calls.drop_leg(leg)
 
-    # -- the surviving side
-
-    async def _tell_survivor(self, leg: Leg, answer: bytes) -> None:
-        call = self.call
-        survivor = call.other(self.dead)
-        reinvite = call.reinvite
-        if reinvite is not None and reinvite.leg is survivor:
-            reinvite.answer_from(answer)
-            return
-        if survivor.owes_ack:  # it made its offer to the dead in a 2xx (RFC 3264 §4): here is the answer
-            survivor.local_sdp = answer
-            survivor.acknowledge(self.calls.stack, answer)
-            return
-        while survivor.inviting is not None:  # the dead backend's re-INVITE: what came of it decides
-            await asyncio.sleep(AUDIO_POLL_S)
-        if call.media.anchors and _same_to_peer(survivor.local_sdp, answer):
-            return
-        await self._reinvite(leg, survivor)
-
-    async def _reinvite(self, leg: Leg, survivor: Leg) -> None:
-        """Media is direct, or the codecs changed: the survivor must hear of it. 491 is tried again within the
-        back-off band of who owns the Call-ID (RFC 3261 §14.1)."""
-        call, media, rng = self.call, self.call.media, self.calls.rng
-        self.result.reinvited = True
-        sdp = await media.offer(call.id, leg.name, survivor.name, leg.remote_sdp)
-        for _ in range(GLARE_ATTEMPTS):
-            while survivor.offers_pending():
-                await asyncio.sleep(AUDIO_POLL_S)
-                self._check()
-            call.refuse_held_invites(survivor)
-            message = await self._reinvite_once(survivor, sdp)
-            self._check()
-            if message.status < 300:
-                await self._keep_answer(leg, survivor, sdp, message)
-                return
-            if message.status != 491:
-                raise Hopeless(f"the {survivor.name} side refused the re-INVITE: {message.status}")
-            ours = survivor.dialog is not None and survivor.dialog.call_id.startswith(call.id.encode())
-            await asyncio.sleep(glare_delay_s(ours, rng))
-        raise Hopeless(f"the {survivor.name} side answers 491 for ever")
-
-    async def _keep_answer(self, leg: Leg, survivor: Leg, sdp: bytes, message: Response) -> None:
-        """The survivor answered our offer; if it now wants other media than the new leg was told, tell the new leg."""
-        call = self.call
-        survivor.local_sdp = sdp
-        before, survivor.remote_sdp = survivor.remote_sdp, message.sdp or survivor.remote_sdp
-        if not message.sdp:
-            return
-        if call.media.anchors:
-            await call.media.answer(call.id, survivor.name, leg.name, message.sdp)
-        elif not _same_to_peer(before, message.sdp, addresses=True):
-            offer = await call.media.offer(call.id, survivor.name, leg.name, message.sdp)
-            leg.local_sdp = offer
-            answer = await self._reinvite_once(leg, offer)
-            if answer.status < 300 and answer.sdp:
-                leg.remote_sdp = answer.sdp
-
-    async def _reinvite_once(self, leg: Leg, sdp: bytes) -> Response:
-        final: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
-        stack = self.calls.stack
-
-        def answered(message: Response) -> None:
-            if message.status < 200:
-                return
-            if message.status < 300:
-                if leg.dialog:
-                    leg.dialog.refresh(message)
-                leg.acknowledge(stack)
-            leg.inviting = None
-            if not final.done():
-                final.set_result(message)
-
-        leg.invite(stack, [SDP], sdp, answered)
-        return await final
-
     # -- afterwards
 
     def _put_in_place(self, leg: Leg) -> None:
         call, dead, calls = self.call, self.dead, self.calls
-        self._check()
+        check(self.call)
         if dead is call.a:
             call.a = leg
         else:
@@ -463,22 +378,6 @@ class Recovery:
                 result.gap_ms = round(max(0.0, min(began) - self.silent_since) * 1000, 1)
                 return
             await asyncio.sleep(AUDIO_POLL_S)
-
-
-def _same_to_peer(before: bytes, now: bytes, *, addresses: bool = False) -> bool:
-    """Does the peer's session stay as it is when it is not told of the new description?"""
-    if not before or not now:
-        return before == now
-    if addresses:
-        return _without_origin(before) == _without_origin(now)
-    try:
-        return agree(parse(before), parse(now))
-    except SdpError:
-        return False
-
-
-def _without_origin(sdp: bytes) -> list[bytes]:
-    return [line for line in sdp.splitlines() if not line.startswith(b"o=")]
 
 
 def _reason(text: str) -> Field:

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from proxy.failover import recovery
+from proxy.failover import survivor
 from proxy.sip.user_agent import CallFailed, Incoming
 from tests.sim.acting import all_moved, answering, both_modes, end_at, moved_to
 from tests.sim.agents import Conversation
@@ -143,7 +143,7 @@ def test_a_caller_that_answers_491_for_ever_is_hung_up_on_with_a_reason() -> Non
         assert b"491" in (tap.of(b"BYE")[0].get(b"reason") or b"")
 
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(recovery, "GLARE_ATTEMPTS", 4)
+    monkeypatch.setattr(survivor, "GLARE_ATTEMPTS", 4)
     try:
         assert play(script, mode="direct") == []
     finally:

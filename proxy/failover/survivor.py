@@ -1,0 +1,113 @@
+"""The surviving side of a recovery: what it must hear of the leg that took the place of the dead one.
+
+With a relay it hears nothing, as long as all that it may send is welcome (`media.sdp.agree`). Else it gets a re-INVITE
+with the new leg's description, or the answer to an offer of its own that the dead one still owed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from media.sdp import SdpError, agree, parse
+from proxy.calls import ENDED, Call, Calls, Leg
+from proxy.calls.headers import SDP
+from proxy.sip.message import Response
+from proxy.sip.offer_answer import glare_delay_s
+
+POLL_S = 0.02
+GLARE_ATTEMPTS = 12
+
+
+class Hopeless(Exception):
+    """The call cannot be recovered; the text says why."""
+
+
+def check(call: Call) -> None:
+    if call.state == ENDED:
+        raise Hopeless("it ended meanwhile")
+
+
+async def tell(calls: Calls, call: Call, survivor: Leg, leg: Leg, answer: bytes) -> bool:
+    """Let the survivor know: `answer` is the description of the new `leg`, as it would get it as an answer. True: it had
+    to be sent a re-INVITE. Raises Hopeless, MediaError."""
+    reinvite = call.reinvite
+    if reinvite is not None and reinvite.leg is survivor:
+        reinvite.answer_from(answer)
+        return False
+    if survivor.owes_ack:  # it made its offer to the dead in a 2xx (RFC 3264 §4): here is the answer
+        survivor.local_sdp = answer
+        survivor.acknowledge(calls.stack, answer)
+        return False
+    while survivor.inviting is not None:  # the dead backend's re-INVITE: what came of it decides
+        await asyncio.sleep(POLL_S)
+    if call.media.anchors and _agrees(survivor.local_sdp, answer):
+        return False
+    await _reinvite(calls, call, survivor, leg)
+    return True
+
+
+async def _reinvite(calls: Calls, call: Call, survivor: Leg, leg: Leg) -> None:
+    """491 is tried again within the back-off band of who owns the Call-ID (RFC 3261 §14.1)."""
+    sdp = await call.media.offer(call.id, leg.name, survivor.name, leg.remote_sdp)
+    for _ in range(GLARE_ATTEMPTS):
+        while survivor.offers_pending():
+            await asyncio.sleep(POLL_S)
+            check(call)
+        call.refuse_held_invites(survivor)
+        message = await _reinvite_once(calls, survivor, sdp)
+        check(call)
+        if message.status < 300:
+            survivor.local_sdp = sdp
+            await _keep_answer(calls, call, survivor, leg, message)
+            return
+        if message.status != 491:
+            raise Hopeless(f"the {survivor.name} side refused the re-INVITE: {message.status}")
+        ours = survivor.dialog is not None and survivor.dialog.call_id.startswith(call.id.encode())
+        await asyncio.sleep(glare_delay_s(ours, calls.rng))
+    raise Hopeless(f"the {survivor.name} side answers 491 for ever")
+
+
+async def _keep_answer(calls: Calls, call: Call, survivor: Leg, leg: Leg, message: Response) -> None:
+    """The survivor answered our offer; if it now wants other media than the new leg was told, tell the new leg."""
+    if not message.sdp:
+        return
+    before, survivor.remote_sdp = survivor.remote_sdp, message.sdp
+    if call.media.anchors:
+        await call.media.answer(call.id, survivor.name, leg.name, message.sdp)
+    elif _without_origin(before) != _without_origin(message.sdp):
+        leg.local_sdp = await call.media.offer(call.id, survivor.name, leg.name, message.sdp)
+        answer = await _reinvite_once(calls, leg, leg.local_sdp)
+        if answer.status < 300 and answer.sdp:
+            leg.remote_sdp = answer.sdp
+
+
+async def _reinvite_once(calls: Calls, leg: Leg, sdp: bytes) -> Response:
+    final: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+
+    def answered(message: Response) -> None:
+        if message.status < 200:
+            return
+        if message.status < 300:
+            if leg.dialog:
+                leg.dialog.refresh(message)
+            leg.acknowledge(calls.stack)
+        leg.inviting = None
+        if not final.done():
+            final.set_result(message)
+
+    leg.invite(calls.stack, [SDP], sdp, answered)
+    return await final
+
+
+def _agrees(told: bytes, now: bytes) -> bool:
+    """Does the survivor's session stay as it is when it is not told of the new description?"""
+    if not told or not now:
+        return told == now
+    try:
+        return agree(parse(told), parse(now))
+    except SdpError:
+        return False
+
+
+def _without_origin(sdp: bytes) -> list[bytes]:
+    return [line for line in sdp.splitlines() if not line.startswith(b"o=")]
