@@ -28,8 +28,8 @@ def check(call: Call) -> None:
 
 
 async def tell(calls: Calls, call: Call, survivor: Leg, leg: Leg, answer: bytes) -> bool:
-    """Let the survivor know: `answer` is the description of the new `leg`, as it would get it as an answer. True: it had
-    to be sent a re-INVITE. Raises Hopeless, MediaError."""
+    """Let the survivor know: `answer` is the description of the new `leg`, as it would get it as an answer. True: it
+    had to be sent a re-INVITE. Raises Hopeless, MediaError."""
     reinvite = call.reinvite
     if reinvite is not None and reinvite.leg is survivor:
         reinvite.answer_from(answer)

@@ -1,0 +1,82 @@
+"""The order of a failover: who talks, who rings, who is on hold; among equals the longest call first."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from proxy.backends import Backend
+from proxy.calls import ENDED, RINGING, TALKING
+from proxy.calls.call import Call
+from proxy.config import BackendSettings
+from proxy.failover.plan import Kind, kind_of, plan
+
+DEAD, OTHER = (
+    Backend(name, "pbx", BackendSettings.model_validate({"address": f"192.0.2.{number}"}))
+    for number, name in enumerate(("dead", "other"), 1)
+)
+SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nm=audio 4000 RTP/AVP 8\r\n"
+
+
+def call(name: str, state: str = TALKING, since: float = 0.0, sdp: bytes = SDP, backend: Backend | None = DEAD) -> Call:
+    made = Call(None, name, None, since)  # type: ignore[arg-type]
+    made.state = state
+    made.answered_at = since if state == TALKING else 0.0
+    leg: Any = SimpleNamespace(backend=None, remote_sdp=sdp)
+    made.a = leg
+    far: Any = SimpleNamespace(backend=backend, remote_sdp=SDP)
+    made.b = far
+    return made
+
+
+def order(*calls: Call) -> list[str]:
+    return [step.call.id for step in plan(calls, DEAD)]
+
+
+def test_who_talks_comes_before_who_rings_before_who_is_on_hold() -> None:
+    held = call("held", sdp=SDP + b"a=sendonly\r\n")
+    assert order(held, call("ringing", RINGING), call("talking")) == ["talking", "ringing", "held"]
+
+
+def test_among_equals_the_longest_call_comes_first() -> None:
+    assert order(call("new", since=30.0), call("old", since=10.0), call("middle", since=20.0)) == [
+        "old",
+        "middle",
+        "new",
+    ]
+    assert order(call("late", RINGING, 5.0), call("early", RINGING, 4.0)) == ["early", "late"]
+
+
+def test_calls_of_the_same_age_have_an_order_too() -> None:
+    assert order(call("b"), call("a")) == order(call("a"), call("b")) == ["a", "b"]
+
+
+def test_only_legs_of_the_dead_backend_are_moved() -> None:
+    assert order(call("elsewhere", backend=OTHER), call("nowhere", backend=None)) == []
+
+
+def test_the_leg_that_is_moved_is_the_one_on_the_dead_backend() -> None:
+    outbound = call("outbound", backend=OTHER)
+    outbound.a.backend = DEAD
+    (step,) = plan([outbound], DEAD)
+    assert step.leg is outbound.a
+
+
+@pytest.mark.parametrize(
+    ("state", "direction", "kind"),
+    [
+        (TALKING, b"sendrecv", Kind.TALKING),
+        (TALKING, b"recvonly", Kind.TALKING),  # the other side has put it on hold, and its description says so
+        (TALKING, b"sendonly", Kind.HELD),
+        (TALKING, b"inactive", Kind.HELD),
+        (RINGING, b"sendonly", Kind.RINGING),
+    ],
+)
+def test_what_a_call_was_doing(state: str, direction: bytes, kind: Kind) -> None:
+    assert kind_of(call("x", state, sdp=SDP + b"a=%b\r\n" % direction)) is kind
+
+
+def test_a_call_that_has_ended_is_not_talking() -> None:
+    assert kind_of(call("x", ENDED)) is Kind.RINGING
