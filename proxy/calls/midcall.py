@@ -210,7 +210,9 @@ def _reinvited(calls: Calls, call: Call, leg: Leg, request: Request, transaction
         transaction.reply(422, extra=tuple(short))
         return
     if leg.invited is not None:
-        leg.invited.acknowledged()  # who asks anew has had our last answer, though its ACK may be lost
+        # Who asks anew has mostly had our last answer, and its ACK is lost: that must not end the call. A peer that
+        # asks too early (§14.1) still gets that answer repeated.
+        leg.invited.on_no_ack = None
     leg.invited = transaction
     call.reinvite = Reinvite(calls, call, leg, request, transaction)
     call.reinvite.start()
