@@ -7,12 +7,13 @@ same node runs on real sockets (`proxy.cli`) and in virtual time (`tests.sim`).
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from pathlib import Path
 
 import msgpack
 
-from media.api import MediaPlane
+from media.api import MediaError, MediaPlane
 from proxy.backends import Backends
 from proxy.calls import Calls
 from proxy.calls.snapshot import SnapshotError, restore
@@ -25,6 +26,8 @@ from proxy.sip.stack import Stack
 from proxy.sip.times import Times
 from proxy.sip.transport import TcpTransport, UdpTransport
 from proxy.stall import Stall
+
+log = logging.getLogger(__name__)
 
 SNAPSHOT_VERSION = 1
 
@@ -89,7 +92,13 @@ class Node:
 
     def save(self, file: Path) -> int:
         """Write a snapshot of every call that talks; returns how many."""
-        calls = [call.snapshot() for call in self.calls.live.values() if call.state == "talking"]
+        calls = []
+        for call in self.calls.live.values():
+            if call.state == "talking":
+                try:
+                    calls.append(call.snapshot())
+                except MediaError as error:  # the trouble of one call must not cost the others
+                    log.warning("call=%s not saved: %s", call.id, error)
         state = {"v": SNAPSHOT_VERSION, "backends": self.backends.snapshot(), "calls": calls}
         part = file.with_suffix(".part")
         part.write_bytes(msgpack.packb(state))
@@ -107,11 +116,15 @@ class Node:
         file.unlink()
         if not isinstance(state, dict) or state.get("v") != SNAPSHOT_VERSION:
             return 0, [f"{file}: not a snapshot of this version"]
-        self.backends.restore(state["backends"])
-        problems = []
+        problems, restored = [], 0
+        try:
+            self.backends.restore(state["backends"])
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            problems.append(f"{file}: backends: {error!r}")
         for each in state["calls"]:
             try:
                 restore(self.calls, each)
+                restored += 1
             except SnapshotError as error:
                 problems.append(str(error))
-        return len(state["calls"]) - len(problems), problems
+        return restored, problems

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from media.api import MediaError
 from proxy.calls import session_timer
 from proxy.sip.dialog import Dialog
 
@@ -61,13 +62,20 @@ def restore(calls: Calls, state: dict[str, Any]) -> Call:
     """Take a call up again. Raises SnapshotError; nothing of it is registered then."""
     if state.get("v") != VERSION:
         raise SnapshotError(f"version {state.get('v')!r} is not known (this is version {VERSION})")
+    legs: list[Leg] = []
     try:
-        return _restore(calls, state)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return _restore(calls, state, legs)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, MediaError) as error:
+        for leg in legs:
+            if leg.backend is not None:
+                leg.backend.calls -= 1
+            leg.unlink()
         raise SnapshotError(f"call {state.get('id')!r}: {error!r}") from error
 
 
-def _restore(calls: Calls, state: dict[str, Any]) -> Call:
+def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg]) -> Call:
+    if state["id"] in calls.live:
+        raise ValueError("it is live here")
     if state["state"] != "talking":
         raise ValueError(f"a call that is {state['state']} cannot be restored")
     call = calls.new_call(state["id"], anchored=state["anchored"])
@@ -78,17 +86,18 @@ def _restore(calls: Calls, state: dict[str, Any]) -> Call:
     call.uri, call.from_value, call.to_value = state["uri"], state["from"], state["to"]
     call.fields = tuple((key, line) for key, line in state["fields"])
     call.legs_made = state["legs_made"]
-    call.a = _restore_leg(calls, call, state["a"])
-    call.b = _restore_leg(calls, call, state["b"])
+    call.a = _restore_leg(calls, call, state["a"], legs)
+    call.b = _restore_leg(calls, call, state["b"], legs)
     call.media.restore(call.id, state["media"])
     calls.register(call)
     return call
 
 
-def _restore_leg(calls: Calls, call: Call, state: dict[str, Any]) -> Leg:
+def _restore_leg(calls: Calls, call: Call, state: dict[str, Any], legs: list[Leg]) -> Leg:
     flow = calls.stack.flow(state["transport"], (state["remote"][0], state["remote"][1]))
     backend = calls.backends.get(state["backend"]) if state["backend"] else None
     leg = calls.make_leg(call, state["name"], state["tag"], flow, backend)
+    legs.append(leg)
     leg.dialog = Dialog.restore(state["dialog"])
     leg.local_sdp, leg.remote_sdp = state["local_sdp"], state["remote_sdp"]
     session_timer.restore(calls, leg, state["timer"])

@@ -1,0 +1,254 @@
+"""A node that is started anew takes its calls up: whoever asks for something in them, it works; and a snapshot that
+cannot be taken up is refused whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+
+from media.api import MediaError
+from proxy.calls.snapshot import VERSION, SnapshotError, restore
+from proxy.sip.user_agent import CallFailed
+from tests.sim.acting import asks, both_modes, end_at
+from tests.sim.agents import Conversation
+from tests.sim.raw_peer import RawPeer
+from tests.sim.scenario import FIRST, SECOND, hears, play, until
+from tests.sim.world import CARRIER, NODE, World
+
+
+def saved(world: World) -> dict[str, Any]:
+    """The snapshot of the only call, as it comes back from a file."""
+    (call,) = world.node.calls.live.values()
+    state: dict[str, Any] = msgpack.unpackb(msgpack.packb(call.snapshot()))
+    return state
+
+
+async def succeed(world: World, state: dict[str, Any] | None = None) -> None:
+    """The node dies, and another process takes up the call."""
+    state = state or saved(world)
+    world.network.kill(NODE)
+    await asyncio.sleep(0.2)
+    world.network.restart(NODE)
+    await world.start()
+    await world.host.process.spawn(take_up(world, state))
+
+
+async def take_up(world: World, state: dict[str, Any]) -> None:
+    restore(world.node.calls, state)
+
+
+async def caller_hangs_up(world: World, call: Conversation, end: Conversation) -> None:
+    assert call.session is not None and await call.session.bye() == 200
+    await until(lambda: end.ended, 1.0)
+
+
+async def backend_hangs_up(world: World, call: Conversation, end: Conversation) -> None:
+    world.hung_up.add(b"1")
+    assert end.session is not None
+    assert await world.on_server(end.agent.host.address, end.session.bye()) == 200
+    await until(lambda: call.ended, 1.0)
+
+
+async def caller_holds(world: World, call: Conversation, end: Conversation) -> None:
+    await call.hold()
+    assert end.direction == b"recvonly"
+    await call.hold(b"sendrecv")
+    assert end.direction == b"sendrecv"
+
+
+async def backend_holds(world: World, call: Conversation, end: Conversation) -> None:
+    await world.on_server(end.agent.host.address, end.hold())
+    assert call.direction == b"recvonly"
+
+
+async def both_ask(world: World, call: Conversation, end: Conversation) -> None:
+    assert call.session is not None
+    assert await call.session.info(b"application/dtmf-relay", b"Signal=1\r\n") == 200
+    assert await asks(world, end, b"INFO") == 200
+
+
+async def backend_dies(world: World, call: Conversation, end: Conversation) -> None:
+    await asyncio.sleep(2.0)  # its health is known again
+    world.network.kill(FIRST)
+    await until(lambda: hears(call, SECOND), 1.5)
+
+
+DEEDS = [caller_hangs_up, backend_hangs_up, caller_holds, backend_holds, both_ask, backend_dies]
+
+
+@both_modes
+@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.__name__)
+def test_a_call_goes_on_in_a_node_that_took_it_up(mode: str, deed: Callable[..., Any]) -> None:
+    async def script(world: World) -> None:
+        call = await world.place(1)
+        assert call.session is not None
+        await call.session.info(b"application/dtmf-relay", b"Signal=1\r\n")  # CSeq has risen on both sides
+        await asks(world, end_at(world, FIRST), b"INFO")
+        await succeed(world)
+        await deed(world, call, end_at(world, FIRST))
+
+    assert play(script, mode=mode) == []
+
+
+@both_modes
+def test_a_call_that_the_backend_placed_goes_on_too(mode: str) -> None:
+    async def script(world: World) -> None:
+        placed = await world.place_out(1, FIRST)
+        (carried,) = world.carrier.live
+        await succeed(world)
+        await carried.hold()
+        assert placed.direction == b"recvonly"
+        await carried.hold(b"sendrecv")
+        await backend_dies(world, carried, placed)
+
+    assert play(script, mode=mode) == []
+
+
+def test_routes_and_counts_of_the_backend_come_back() -> None:
+    async def script(world: World) -> None:
+        phone = RawPeer(world)
+        phone.talk()
+        edge = RawPeer(world, "10.0.1.78")
+        route = f"<sip:{edge.address};lr>".encode()
+        await phone.call(b"Record-Route: " + route, b"X-Call: 1")
+        await succeed(world)
+        assert [backend.calls for backend in world.node.backends if backend.name == "as1"] == [1]
+        asking = asyncio.create_task(asks(world, end_at(world, FIRST), b"INFO"))
+        info = await edge.expect_request("INFO")
+        assert info.list(b"route") == [route]
+        edge.reply(info, 200)
+        assert await asking == 200
+        await phone.bye(2)
+
+    assert play(script) == []
+
+
+def test_a_call_that_rings_is_not_taken_up() -> None:
+    async def script(world: World) -> None:
+        world.carrier.ring_s = world.servers[FIRST].ring_s = (5.0, 5.0)
+        placing = asyncio.create_task(world.place(1, timeout_s=1.0))
+        await asyncio.sleep(0.5)
+        state = saved(world) | {"id": "another"}
+        with pytest.raises(SnapshotError, match="ringing"):
+            restore(world.node.calls, state)
+        with pytest.raises(CallFailed, match="487"):
+            await placing
+
+    assert play(script) == []
+
+
+def without(*path: str) -> Callable[[dict[str, Any]], object]:
+    def damage(state: dict[str, Any]) -> object:
+        for key in path[:-1]:
+            state = state[key]
+        return state.pop(path[-1])
+
+    return damage
+
+
+def with_value(value: object, *path: str) -> Callable[[dict[str, Any]], object]:
+    def damage(state: dict[str, Any]) -> object:
+        for key in path[:-1]:
+            state = state[key]
+        state[path[-1]] = value
+        return None
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (with_value(VERSION + 1, "v"), f"version {VERSION + 1} is not known"),
+        (without("v"), "version None"),
+        (without("a"), "'a'"),
+        (without("b", "dialog"), "'dialog'"),
+        (with_value(None, "b"), "NoneType"),
+        (with_value([b"x"], "b", "dialog"), "unpack"),
+        (with_value("sctp", "a", "transport"), "sctp"),
+        (with_value([], "a", "remote"), "index"),
+        (with_value([1, 2], "fields"), "fields|unpack|int"),
+        (lambda state: None, "not known"),  # the relay does not carry it
+    ],
+)
+def test_a_snapshot_that_cannot_be_taken_up_leaves_nothing(damage: Callable[..., object], problem: str) -> None:
+    async def script(world: World) -> None:
+        await world.place(1)
+        state = saved(world)
+        calls = world.node.calls
+        before = (len(calls.live), len(calls.index), [backend.calls for backend in world.node.backends])
+        state["id"] = "nobody"
+        damage(state)
+        with pytest.raises(SnapshotError, match=problem):
+            restore(calls, state)
+        assert (len(calls.live), len(calls.index), [backend.calls for backend in world.node.backends]) == before
+
+    assert play(script) == []
+
+
+def test_a_call_that_lives_here_is_not_taken_up_again() -> None:
+    async def script(world: World) -> None:
+        await world.place(1)
+        with pytest.raises(SnapshotError, match="live"):
+            restore(world.node.calls, saved(world))
+
+    assert play(script) == []
+
+
+def test_the_carrier_of_a_snapshot_may_be_gone_from_the_configuration() -> None:
+    async def script(world: World) -> None:
+        await world.place_out(1, FIRST)
+        (carried,) = world.carrier.live
+        state = saved(world)
+        assert state["b"]["backend"] == "trunk" and tuple(state["b"]["remote"]) == (CARRIER, 5060)
+        state["b"]["backend"] = "gone"
+        await succeed(world, state)
+        await carried.hold()
+        await carried.hold(b"sendrecv")
+
+    assert play(script) == []
+
+
+def test_a_call_whose_media_is_lost_does_not_keep_the_others_from_being_saved(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        calls = [await world.place(number) for number in range(3)]
+        lost = next(iter(world.node.calls.live))
+        real = world.relay.snapshot
+
+        def snapshot(session: str) -> dict[str, object]:
+            if session == lost:
+                raise MediaError(f"session {session}: not known")
+            return real(session)
+
+        world.relay.snapshot = snapshot  # type: ignore[method-assign]
+        assert world.node.save(tmp_path / "calls") == 2
+        assert len(calls) == 3
+
+    assert play(script) == []
+
+
+def test_what_is_wrong_with_the_backends_of_a_snapshot_costs_no_call(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        call = await world.place(1)
+        file = tmp_path / "calls"
+        world.node.save(file)
+        state = msgpack.unpackb(file.read_bytes())
+        state["backends"] = {"v": 99}
+        file.write_bytes(msgpack.packb(state))
+        world.network.kill(NODE)
+        world.network.restart(NODE)
+        await world.start()
+        restored, problems = await world.host.process.spawn(loaded(world, file))
+        assert restored == 1 and "99" in problems[0]
+        await call.hold()
+
+    assert play(script) == []
+
+
+async def loaded(world: World, file: Path) -> tuple[int, list[str]]:
+    return world.node.load(file)
