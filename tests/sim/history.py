@@ -247,6 +247,7 @@ class History:
             duplicate=rng.choice((0.0, 0.05)),
             reorder=rng.choice((0.0, 0.05)),
         )
+        self.world.path_changed_at = self.world.loop.time()
         network.shape(bad)
         await asyncio.sleep(rng.uniform(1.0, 20.0))
         network.shape(usual)

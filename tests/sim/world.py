@@ -114,6 +114,7 @@ class World:
         self.sent_to: Counter[str] = Counter()  # by host: what the node sent that is no probe
         self.hung_up: set[bytes] = set()  # numbers of calls that a server ended, as it may
         self.last_fault_at = 0.0
+        self.path_changed_at = 0.0  # when the delay of the paths last took a step
         self.node: Node
         self.direct: DirectPlane
         self._well: dict[str, float | None] = {}  # server or phone -> since when it is there for the node
