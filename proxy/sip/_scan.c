@@ -7,13 +7,14 @@
  *
  * keys: header name as written -> key (lower-case long name). Returns (method, uri) or (status, reason), then
  * fields [(key, line)], lines {key: line} or None when a key stands twice, body, CSeq number and method, Call-ID,
- * From tag, To tag.
+ * From tag, To tag, sent-by and branch of the first Via.
  */
 #define _GNU_SOURCE
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <string.h>
+#include <strings.h>
 
 typedef struct {
     const char *at, *end;
@@ -87,13 +88,27 @@ static int find_tag(span line, span *tag) {
     return 1;
 }
 
-static int is_via(span value) {
-    span protocol, rest;
-    value = strip(value);
-    protocol = before(value, ' ', &rest);
-    if (!starts(protocol, "SIP/2.0/") || rest.at == rest.end) return 0;
+/* sent-by and branch of the first Via; 0 when it is written in a way that is not plain. */
+static int find_via(span value, span *sent_by, span *branch) {
+    span rest, protocol = before(strip(before(value, ',', &rest)), ' ', &rest);
+    if (!starts(protocol, "SIP/2.0/")) return 0;
     protocol.at += 8;
-    return is_token(protocol) && !strchr(" \t;,", *rest.at);
+    *sent_by = before(rest, ';', &rest);
+    if (!is_token(protocol) || sent_by->at == sent_by->end) return 0;
+    for (const char *c = sent_by->at; c < sent_by->end; c++)
+        if (blank(*c)) return 0;
+    *branch = (span){rest.end, rest.end};
+    while (rest.at < rest.end) {
+        span parameter = before(rest, ';', &rest);
+        if (parameter.end - parameter.at < 6 || strncasecmp(strip(parameter).at, "branch", 6)) continue;
+        if (!starts(parameter, "branch=")) return 0;
+        parameter.at += 7;
+        *branch = parameter;
+        for (const char *c = parameter.at; c < parameter.end; c++)
+            if (blank(*c)) return 0;
+        return 1;
+    }
+    return 1;
 }
 
 /* A new reference to the key of a header name. NULL without an exception: not plain. */
@@ -165,7 +180,7 @@ static int read_start(span line, span method, PyObject **first, PyObject **secon
 
 /* Everything but the headers, which are there already. NULL without an exception: not plain. */
 static PyObject *finish(span start, span body, PyObject *fields, PyObject *lines, const span values[SINGLE]) {
-    span method, from_tag, to_tag, digits;
+    span method, from_tag, to_tag, digits, sent_by, branch;
     PyObject *first = NULL, *second = NULL, *result = NULL;
     if (values[CONTENT_LENGTH].at) {
         long length = number(strip(values[CONTENT_LENGTH]));
@@ -174,15 +189,17 @@ static PyObject *finish(span start, span body, PyObject *fields, PyObject *lines
     }
     digits = before(strip(values[CSEQ]), ' ', &method);
     method = strip(method);
-    if (number(digits) < 0 || !is_token(method) || !is_via(values[VIA])) return NULL;
+    if (number(digits) < 0 || !is_token(method)) return NULL;
+    if (!find_via(values[VIA], &sent_by, &branch)) return NULL;
     if (!find_tag(values[FROM], &from_tag) || !find_tag(values[TO], &to_tag)) return NULL;
     if (read_start(start, method, &first, &second)) {
         span id = strip(values[CALL_ID]);
         int once = PyDict_GET_SIZE(lines) == PyList_GET_SIZE(fields);
         result = Py_BuildValue(
-            "OOOOy#ly#y#y#y#", first, second, fields, once ? lines : Py_None, body.at, body.end - body.at,
+            "OOOOy#ly#y#y#y#y#y#", first, second, fields, once ? lines : Py_None, body.at, body.end - body.at,
             number(digits), method.at, method.end - method.at, id.at, id.end - id.at, from_tag.at,
-            from_tag.end - from_tag.at, to_tag.at, to_tag.end - to_tag.at);
+            from_tag.end - from_tag.at, to_tag.at, to_tag.end - to_tag.at, sent_by.at, sent_by.end - sent_by.at,
+            branch.at, branch.end - branch.at);
     }
     Py_XDECREF(first);
     Py_XDECREF(second);

@@ -4,4 +4,7 @@ from proxy.sip.message import Field
 
 def scan(
     data: bytes, keys: dict[bytes, bytes], /
-) -> tuple[Any, bytes, list[Field], dict[bytes, bytes] | None, bytes, int, bytes, bytes, bytes, bytes] | None: ...
+) -> (
+    tuple[Any, bytes, list[Field], dict[bytes, bytes] | None, bytes, int, bytes, bytes, bytes, bytes, bytes, bytes]
+    | None
+): ...

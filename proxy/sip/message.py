@@ -43,6 +43,7 @@ _STATUS = re.compile(rb"SIP/2\.0 ([1-6]\d\d)(?: (.*))?", re.DOTALL)
 _FOLD = re.compile(rb"\r\n[ \t]+")
 _TAG = re.compile(rb";\s*tag\s*=\s*([^\s;,]*)", re.IGNORECASE)
 _VIA = re.compile(rb"\s*SIP\s*/\s*\d+\.\d+\s*/\s*[A-Za-z0-9\-.!%*_+`'~]+\s+[^\s;,]", re.IGNORECASE)
+_BRANCH = re.compile(rb";\s*branch\s*=\s*([^;\s]*)", re.IGNORECASE)
 _LIST_VALUE = re.compile(rb'(?:[^,"<]+|"(?:[^"\\]|\\.)*"?|<[^>]*>?)+', re.DOTALL)
 _REQUIRED = frozenset((b"via", b"from", b"to", b"call-id", b"cseq"))
 _METHODS = frozenset(b"INVITE ACK BYE CANCEL OPTIONS UPDATE PRACK INFO REFER NOTIFY MESSAGE SUBSCRIBE".split())
@@ -76,7 +77,23 @@ class SipError(ValueError):
 class Message:
     """What requests and responses share. `fields` is a plain list; `rewrite` changes a line of it."""
 
-    __slots__ = ("_call_id", "_cseq", "_from_tag", "_lines", "_sdp", "_to_tag", "body", "fields", "flow")
+    __slots__ = (
+        "_call_id",
+        "_cseq",
+        "_from_tag",
+        "_lines",
+        "_sdp",
+        "_to_tag",
+        "body",
+        "branch",
+        "fields",
+        "flow",
+        "sent_by",
+    )
+
+    # Of the first Via of a message that came; one that we made has them not.
+    sent_by: bytes
+    branch: bytes
 
     def __init__(self, fields: list[Field], body: bytes = b"") -> None:
         self.fields = fields
@@ -278,7 +295,7 @@ def parse(data: bytes) -> Request | Response:
     found = scan(data, _KEYS) if scan is not None else None
     if found is None:
         return parse_any(data)
-    first, second, fields, lines, body, cseq, method, call_id, from_tag, to_tag = found
+    first, second, fields, lines, body, cseq, method, call_id, from_tag, to_tag, sent_by, branch = found
     message: Request | Response
     if type(first) is int:
         message = Response(first, second, fields, body)
@@ -290,6 +307,8 @@ def parse(data: bytes) -> Request | Response:
     message._call_id = call_id
     message._from_tag = from_tag
     message._to_tag = to_tag
+    message.sent_by = sent_by
+    message.branch = branch
     return message
 
 
@@ -337,6 +356,7 @@ def parse_any(data: bytes) -> Request | Response:
     via = fields[0][1] if fields[0][0] == b"via" else b":" + (message.get(b"via") or b"")  # mostly it comes first
     if not _VIA.match(via, via.index(b":") + 1):
         raise _unreadable(lines, "not a Via", b"via")
+    _set_via(message, via)
     cseq = last[b"cseq"].partition(b":")[2].split()
     if len(cseq) != 2 or not cseq[0].isdigit() or len(cseq[0]) > 20 or int(cseq[0]) > 0x7FFFFFFF:
         raise _unreadable(lines, "CSeq is not a number below 2**31 and a method", b"cseq")
@@ -346,6 +366,13 @@ def parse_any(data: bytes) -> Request | Response:
     if type(message) is Response:
         message._method = cseq[1]
     return message
+
+
+def _set_via(message: Message, line: bytes) -> None:
+    top = line.partition(b",")[0]
+    message.sent_by = top.partition(b";")[0].rsplit(None, 1)[-1]
+    branch = _BRANCH.search(top)
+    message.branch = branch[1] if branch else b""
 
 
 @lru_cache(maxsize=1024)
@@ -388,7 +415,10 @@ def _unreadable(lines: list[bytes], problem: str, where: bytes) -> SipError:
         key = key_of(name)
         if colon and key in _REQUIRED and (key == b"via" or partial.get(key) is None):
             partial.fields.append((key, line))
-    answerable = partial.get(b"cseq") and _VIA.match(partial.get(b"via") or b"")
+    via = partial.get(b"via") or b""
+    answerable = partial.get(b"cseq") and _VIA.match(via)
+    if answerable:
+        _set_via(partial, via)
     status = 400 if parts[-1].upper() == b"SIP/2.0" else 505
     return SipError(problem, where[:80].decode(errors="replace"), partial if answerable else None, status)
 

@@ -201,27 +201,18 @@ class Stack:
             way.send(response(request, error.status, self.new_tag()).encode())
 
     def _receive_response(self, message: Response) -> None:
-        via = message.line(b"via")
-        at = via.find(b"branch=")
-        branch = via[at + 7 :].partition(b";")[0].partition(b",")[0].strip() if at >= 0 else b""
-        transaction = self.clients.get((branch, message.method))
+        transaction = self.clients.get((message.branch, message.method))
         if transaction is not None:
             transaction.receive(message)
         elif self.core:
             self.core.on_stray(message)
 
     def _receive_request(self, request: Request, flow: Flow) -> None:
-        via = request.get(b"via") or b""
-        if b"," in via:
-            via = via.split(b",", 1)[0]
-        at = via.find(b";branch=")
-        branch = via[at + 8 :].split(b";", 1)[0].strip() if at >= 0 else b""
         method = request.method
-        if branch.startswith(COOKIE):
-            sent_by = _sent_by(via)
-            key: Key = (branch, sent_by, b"INVITE" if method == b"ACK" else method)
+        if request.branch.startswith(COOKIE):
+            key: Key = (request.branch, request.sent_by, b"INVITE" if method == b"ACK" else method)
         else:
-            key = _old_key(request, via, method)
+            key = _old_key(request, method)
         transaction = self.servers.get(key)
         if transaction is not None:
             if method == b"ACK":
@@ -250,7 +241,7 @@ class Stack:
         if method == b"INVITE":
             transaction = InviteServerTransaction(self, request, way, key)
             if not request.to_tag:
-                merged: Key = (request.call_id, request.from_tag, request.get(b"cseq") or b"")
+                merged: Key = (request.call_id, request.from_tag, request.line(b"cseq"))
                 if self._merging.setdefault(merged, key) != key:
                     transaction.stop()
                     way.send(response(request, 482, self.new_tag()).encode())  # §8.2.2.2
@@ -285,11 +276,10 @@ class Stack:
                 continue
             top, comma, rest = line.partition(b",")
             host, port = flow.remote
-            sent_by = _sent_by(top)
             if _has_rport(top):
                 top = top.replace(b";rport", b";rport=%d" % port, 1) + b";received=" + host.encode()
-            elif sent_by != host_port(flow.remote):
-                sent_host, sent_port = _split_sent_by(sent_by)
+            elif request.sent_by != host_port(flow.remote):
+                sent_host, sent_port = _split_sent_by(request.sent_by)
                 if sent_port != port:
                     flow = self.flow(flow.transport.decode(), (host, sent_port))
                 if sent_host != host.encode():
@@ -333,10 +323,6 @@ def _natted(host: str, source: str) -> bool:
     return ipaddress.ip_address(host).is_private and not ipaddress.ip_address(source).is_private
 
 
-def _sent_by(via: bytes) -> bytes:
-    return via.partition(b";")[0].rsplit(None, 1)[-1]
-
-
 def _has_rport(via: bytes) -> bool:
     at = via.find(b";rport")
     return at >= 0 and via[at + 6 : at + 7] in (b";", b"", b" ", b",")
@@ -349,7 +335,7 @@ def _split_sent_by(sent_by: bytes) -> tuple[bytes, int]:
     return sent_by.strip(b"[]"), 5060
 
 
-def _old_key(request: Request, via: bytes, method: bytes) -> Key:
+def _old_key(request: Request, method: bytes) -> Key:
     """Matching without a magic cookie (§17.2.3): an INVITE and its ACK and CANCEL share all but the method."""
     tag = b"" if method in (b"INVITE", b"ACK", b"CANCEL") else request.to_tag
     number = b"%d" % request.cseq
@@ -359,6 +345,6 @@ def _old_key(request: Request, via: bytes, method: bytes) -> Key:
         request.from_tag,
         request.call_id,
         number,
-        via,
+        (request.get(b"via") or b"").partition(b",")[0],
         b"INVITE" if method == b"ACK" else method,
     )

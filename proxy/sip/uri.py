@@ -79,6 +79,8 @@ def user_of(uri: bytes) -> bytes:
 def addr_spec(value: bytes) -> bytes:
     """The URI inside a name-addr or addr-spec value: of `"Bob" <sip:b@x;y>;tag=1` it is `sip:b@x;y`."""
     start = value.find(b"<")
+    if start == 0 and (end := value.find(b">")) > 0:
+        return value[1:end].strip()
     if start < 0:
         return value.partition(b";")[0].strip()  # without brackets the parameters are the header's (§20)
     name = _QUOTED.match(value) if b'"' in value[:start] else None

@@ -24,7 +24,21 @@ PLAIN = [
 
 
 def seen(message: Request | Response) -> dict[str, object]:
-    names = ("fields", "body", "call_id", "cseq", "from_tag", "to_tag", "method", "sdp", "uri", "status", "reason")
+    names = (
+        "fields",
+        "body",
+        "call_id",
+        "cseq",
+        "from_tag",
+        "to_tag",
+        "method",
+        "sdp",
+        "sent_by",
+        "branch",
+        "uri",
+        "status",
+        "reason",
+    )
     values: dict[str, object] = {name: getattr(message, name, None) for name in names}
     values |= {repr(key): (message.get(key), message.all(key), message.line(key)) for key, _ in message.fields}
     return values
