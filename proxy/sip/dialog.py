@@ -6,7 +6,7 @@ local URI and tag in From, whoever placed the call.
 
 from __future__ import annotations
 
-from proxy.sip.message import Field, Request, Response, field, tag_of
+from proxy.sip.message import TAG, Field, Request, Response, field, tag_of
 from proxy.sip.uri import Uri, UriError, addr_spec, parse_uri
 
 EARLY, CONFIRMED, ENDED = range(3)
@@ -18,7 +18,13 @@ def without_tag(value: bytes) -> bytes:
 
 
 def _untagged(value: bytes, tag: bytes) -> bytes:
-    return value.replace(b";tag=" + tag, b"", 1) if tag else value
+    if not tag:
+        return value
+    start = value.rfind(b">") + 1  # a URI may bear a tag too
+    at = value.find(b";tag=" + tag, start)
+    if at >= 0:
+        return value[:at] + value[at + 5 + len(tag) :]
+    return value[:start] + TAG.sub(b"", value[start:], count=1)  # rare: blanks or capitals
 
 
 class Dialog:
@@ -121,7 +127,7 @@ class Dialog:
 
 
 def _loose(route: bytes) -> bool:
-    return b";lr" in route
+    return b";lr" in route.lower()
 
 
 def _contact(message: Request | Response) -> bytes:

@@ -41,7 +41,7 @@ _KEYS: dict[bytes, bytes] = {name: name.lower() for name in _USUAL} | dict(COMPA
 _TOKEN = re.compile(rb"[A-Za-z0-9\-.!%*_+`'~]+")
 _STATUS = re.compile(rb"SIP/2\.0 ([1-6]\d\d)(?: (.*))?", re.DOTALL)
 _FOLD = re.compile(rb"\r\n[ \t]+")
-_TAG = re.compile(rb";\s*tag\s*=\s*([^\s;,]*)", re.IGNORECASE)
+TAG = re.compile(rb";\s*tag\s*=\s*([^\s;,]*)", re.IGNORECASE)
 _VIA = re.compile(rb"\s*SIP\s*/\s*\d+\.\d+\s*/\s*[A-Za-z0-9\-.!%*_+`'~]+\s+[^\s;,]", re.IGNORECASE)
 _BRANCH = re.compile(rb";\s*branch\s*=\s*([^;\s]*)", re.IGNORECASE)
 _LIST_VALUE = re.compile(rb'(?:[^,"<]+|"(?:[^"\\]|\\.)*"?|<[^>]*>?)+', re.DOTALL)
@@ -277,7 +277,7 @@ def tag_of(value: bytes) -> bytes:
     at = value.find(b";tag=", start)
     if at >= 0:
         return value[at + 5 :].partition(b";")[0].strip()
-    found = _TAG.search(value, start)  # rare: blanks or capitals
+    found = TAG.search(value, start)  # rare: blanks or capitals
     return found[1] if found else b""
 
 
