@@ -7,13 +7,16 @@ PACKAGES := tests/testbed/setup/packages.sh
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-unit test-sim test-sipp test-integration lint bench soak clean sipp asterisk
+.PHONY: help demo demo-asterisk test test-unit test-sim test-sipp test-integration lint bench soak clean sipp asterisk
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 20
 
 demo: .venv/ready ## two backends carry calls, one is killed, the calls go on
 	@.venv/bin/aqueduct demo
+
+demo-asterisk: .venv/ready asterisk ## the same with two real Asterisk
+	@.venv/bin/aqueduct demo --asterisk
 
 test: lint test-unit test-sim test-sipp test-integration ## everything below
 
