@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from media.api import MediaPlane
 from proxy.calls.leg import Leg
 from proxy.calls.snapshot import snapshot
-from proxy.sip.message import Field, Request
+from proxy.sip.message import Field, Request, key_of
 from proxy.sip.server_transaction import ServerTransaction
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Call:
     """`uri`, `from_value`, `to_value` and `fields` are what the INVITE asked for: a recovery asks a backup the same."""
 
     __slots__ = (
-        "a", "answered_at", "b", "calls", "created_at", "fields", "from_value", "held_events", "holders", "id",
+        "_fields", "a", "answered_at", "b", "calls", "created_at", "from_value", "held_events", "holders", "id",
         "legs_made", "media", "min_se_s", "on_ended", "reinvite", "setup", "state", "to_value", "uri",
     )  # fmt: skip
 
@@ -67,7 +67,7 @@ class Call:
         self.uri = b""
         self.from_value = b""
         self.to_value = b""
-        self.fields: tuple[Field, ...] = ()
+        self._fields: tuple[Field, ...] | bytes = ()
         self.setup: Setup | None = None
         self.reinvite: Reinvite | None = None
         self.legs_made = 0
@@ -78,6 +78,20 @@ class Call:
 
     def __repr__(self) -> str:
         return f"<Call {self.id} {self.state} {self.a} {self.b}>"
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        if isinstance(self._fields, bytes):
+            return tuple((key_of(line.partition(b":")[0]), line) for line in self._fields.split(b"\r\n") if line)
+        return self._fields
+
+    @fields.setter
+    def fields(self, fields: tuple[Field, ...]) -> None:
+        self._fields = fields
+
+    def pack_fields(self) -> None:
+        """Keep `fields` in less room: the call stands, and a recovery may never come."""
+        self._fields = b"\r\n".join([line for _, line in self.fields])
 
     def other(self, leg: Leg) -> Leg:
         other = self.b if leg is self.a else self.a

@@ -234,12 +234,6 @@ class Calls:
 
         source.on_ack = acked
 
-    def answered_again(self, flow: Flow, placed: InviteClientTransaction, tag: bytes, message: Response) -> None:
-        """A 2xx to an INVITE whose dialog, with the remote `tag`, stands: of another fork, or the same one again while
-        its ACK waits for the A side."""
-        if message.to_tag != tag:
-            self.refuse_answer(flow, placed, message)
-
     def refuse_answer(self, flow: Flow, placed: InviteClientTransaction, message: Response) -> None:
         """A 2xx that came too late, or of another fork: ACK and BYE (RFC 3261 §13.2.2.4), once."""
         if placed.acknowledges(message.to_tag):

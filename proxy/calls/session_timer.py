@@ -20,13 +20,13 @@ SUPPORTED = (b"supported", b"Supported: timer")
 RETRY_S = 2.0  # after a refresh that met another transaction (491, 500)
 
 
-class LegTimer:
+class LegTimer(SessionTimer):
     """The session timer of one leg, and the clock that it set."""
 
-    __slots__ = ("alarm", "session", "update")
+    __slots__ = ("alarm", "update")
 
     def __init__(self, wanted_s: int, minimum_s: int) -> None:
-        self.session = SessionTimer(wanted_s, minimum_s)
+        super().__init__(wanted_s, minimum_s)
         self.update = False  # the peer takes UPDATE
         self.alarm: Timer | None = None
 
@@ -51,14 +51,14 @@ def timer_of(calls: Calls, leg: Leg) -> LegTimer:
 
 def proposal(calls: Calls, leg: Leg) -> list[Field]:
     """Headers of an INVITE or re-INVITE that we send on `leg`."""
-    return [SUPPORTED, *timer_of(calls, leg).session.request_fields()]
+    return [SUPPORTED, *timer_of(calls, leg).request_fields()]
 
 
 def answered(calls: Calls, leg: Leg, message: Response) -> None:
     """A 2xx to an INVITE, re-INVITE or UPDATE of ours on `leg`."""
     timer = timer_of(calls, leg)
     timer.note_ability(message)
-    timer.session.answered(message, calls.now())
+    timer.answered(message, calls.now())
     _arm(calls, leg, timer)
 
 
@@ -66,62 +66,61 @@ def refusal(calls: Calls, leg: Leg, request: Request) -> list[Field] | None:
     """Headers of the 422 that `request` deserves; None when its interval is fine."""
     if request.get(b"session-expires") is None:
         return None
-    return timer_of(calls, leg).session.refusal(request)
+    return timer_of(calls, leg).refusal(request)
 
 
 def accept(calls: Calls, leg: Leg, request: Request) -> list[Field]:
     """Headers of the 2xx that we send on `leg` to an INVITE, re-INVITE or UPDATE."""
     timer = timer_of(calls, leg)
     timer.note_ability(request)
-    fields = timer.session.accept(request, calls.now())
+    fields = timer.accept(request, calls.now())
     _arm(calls, leg, timer)
     return fields
 
 
 def too_small(leg: Leg, message: Response) -> bool:
     """A 422 came to our INVITE (RFC 4028 §7.3): True when it can be asked again, with a longer interval."""
-    if leg.timer is None or leg.call is None or not leg.timer.session.too_small(message):
+    if leg.timer is None or leg.call is None or not leg.timer.too_small(message):
         return False
-    leg.call.min_se_s = leg.timer.session.minimum_s
+    leg.call.min_se_s = leg.timer.minimum_s
     return True
 
 
 def restore(calls: Calls, leg: Leg, state: dict[str, Any] | None) -> None:
     if state is not None:
-        timer = leg.timer = LegTimer(0, 0)
-        timer.session = SessionTimer.restore(state["session"], calls.now())
+        timer = leg.timer = LegTimer.restore(state["session"], calls.now())
         timer.update = state["update"]
         _arm(calls, leg, timer)
 
 
 def snapshot(leg: Leg, now: float) -> dict[str, Any] | None:
     timer = leg.timer
-    return {"session": timer.session.snapshot(now), "update": timer.update} if timer else None
+    return {"session": timer.snapshot(now), "update": timer.update} if timer else None
 
 
 def _arm(calls: Calls, leg: Leg, timer: LegTimer) -> None:
     timer.cancel()
-    session = timer.session
-    at = session.refresh_at or session.expires_at
+    at = timer.refresh_at or timer.expires_at
     if at is not None:
-        timer.alarm = calls.stack.timers.start(max(0.0, at - calls.now()), lambda _: _due(calls, leg))
+        timer.alarm = calls.stack.timers.start(max(0.0, at - calls.now()), _due, leg)
 
 
-def _due(calls: Calls, leg: Leg) -> None:
+def _due(leg: Leg) -> None:
     call, timer = leg.call, leg.timer
     if call is None or timer is None or leg.dialog is None:
         return
-    expires_at = timer.session.expires_at
+    calls = call.calls
+    expires_at = timer.expires_at
     if expires_at is not None and calls.now() >= expires_at:
         calls.leg_expired(call, leg)
         return
     # Should the refresh fail, the session still has until `expires_at`.
-    timer.alarm = calls.stack.timers.start(max(RETRY_S, (expires_at or 0) - calls.now()), lambda _: _due(calls, leg))
+    timer.alarm = calls.stack.timers.start(max(RETRY_S, (expires_at or 0) - calls.now()), _due, leg)
     if call.held_events is not None or leg.offers_pending():
         timer.cancel()
-        timer.alarm = calls.stack.timers.start(RETRY_S, lambda _: _due(calls, leg))
+        timer.alarm = calls.stack.timers.start(RETRY_S, _due, leg)
     elif timer.update:
-        fields = [SUPPORTED, *timer.session.request_fields()]
+        fields = [SUPPORTED, *timer.request_fields()]
         leg.request(calls.stack, b"UPDATE", fields, b"", lambda message: _refreshed(calls, leg, message))
     else:
         fields = [(b"content-type", b"Content-Type: application/sdp"), *proposal(calls, leg)]
@@ -142,16 +141,16 @@ def _refreshed(calls: Calls, leg: Leg, message: Response) -> None:
         return
     if message.status < 300:
         answered(calls, leg, message)
-    elif message.status == 422 and timer.session.too_small(message):
+    elif message.status == 422 and timer.too_small(message):
         timer.cancel()
-        timer.alarm = calls.stack.timers.start(0.0, lambda _: _due(calls, leg))
+        timer.alarm = calls.stack.timers.start(0.0, _due, leg)
     elif message.status in (408, 481) or (message.status == 503 and message.flow is None):
         if not calls.carried_over(call, leg, message):
             calls.dialog_gone(call, leg, message)
     elif message.status in (405, 501):
         timer.update = False
         timer.cancel()
-        timer.alarm = calls.stack.timers.start(0.0, lambda _: _due(calls, leg))
+        timer.alarm = calls.stack.timers.start(0.0, _due, leg)
     elif message.status in (491, 500):
         timer.cancel()
-        timer.alarm = calls.stack.timers.start(RETRY_S, lambda _: _due(calls, leg))
+        timer.alarm = calls.stack.timers.start(RETRY_S, _due, leg)

@@ -7,7 +7,6 @@ Forks: each To tag that the B side answers with is an early dialog of its own, a
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from proxy.backends import Backend
@@ -17,6 +16,7 @@ from proxy.calls.headers import contact, crossing
 from proxy.calls.leg import Leg
 from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.dialog import CONFIRMED, Dialog
+from proxy.sip.flow import Flow
 from proxy.sip.message import Field, Request, Response, response
 from proxy.sip.server_transaction import InviteServerTransaction
 
@@ -33,6 +33,23 @@ class Fork:
         self.a = a
         self.b = b
         self.answered_sdp = False
+
+
+class Answered:
+    """Takes what else comes to an INVITE whose dialog stands: 2xx of other forks, or the same one again while its ACK
+    waits for the A side. The transaction lives on for 32 s, and must not keep the whole Setup as long."""
+
+    __slots__ = ("calls", "flow", "placed", "tag")
+
+    def __init__(self, calls: Calls, flow: Flow, placed: InviteClientTransaction, tag: bytes) -> None:
+        self.calls = calls
+        self.flow = flow
+        self.placed = placed
+        self.tag = tag
+
+    def __call__(self, message: Response) -> None:
+        if message.to_tag != self.tag:
+            self.calls.refuse_answer(self.flow, self.placed, message)
 
 
 class Setup:
@@ -146,8 +163,9 @@ class Setup:
         call.answered_at = calls.now()
         call.setup = None
         self.finished = True
-        # The transaction waits 32 s for answers of other forks, and must not keep all this as long.
-        placed.on_response = partial(calls.answered_again, leg.flow, placed, fork.b.remote_tag)
+        placed.on_response = Answered(calls, leg.flow, placed, fork.b.remote_tag)
+        call.pack_fields()
+        _keep_once(call, fork)
         a = call.a
         a.dialog = fork.a
         a.dialog.state = CONFIRMED
@@ -254,6 +272,14 @@ class Setup:
         if call.b and call.b.inviting:
             call.b.inviting.cancel()
         self.calls.end(call, "cancelled by the A side", failed=True)
+
+
+def _keep_once(call: Call, fork: Fork) -> None:
+    """From and To came in several messages; a live call keeps the same bytes once."""
+    if fork.a.remote == fork.b.local == call.from_value:
+        fork.a.remote = fork.b.local = call.from_value
+    if fork.a.local == fork.b.remote == call.to_value:
+        fork.a.local = fork.b.remote = call.to_value
 
 
 def ringing(call: Call) -> bool:

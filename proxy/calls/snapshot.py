@@ -85,6 +85,7 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg]) -> Call:
     call.answered_at = now - state["talked_s"]
     call.uri, call.from_value, call.to_value = state["uri"], state["from"], state["to"]
     call.fields = tuple((key, line) for key, line in state["fields"])
+    call.pack_fields()
     call.legs_made = state["legs_made"]
     call.a = _restore_leg(calls, call, state["a"], legs)
     call.b = _restore_leg(calls, call, state["b"], legs)

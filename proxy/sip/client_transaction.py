@@ -24,8 +24,6 @@ OnResponse = Callable[[Response], None]
 
 TRYING, PROCEEDING, COMPLETED, ACCEPTED, TERMINATED = range(5)
 
-_KEPT = frozenset((b"from", b"to", b"call-id", b"cseq"))  # what another fork's 2xx still needs of the INVITE
-
 
 class ClientTransaction:
     """Any method but INVITE and ACK."""
@@ -39,9 +37,9 @@ class ClientTransaction:
         "key",
         "on_response",
         "request",
-        "resend",
         "stack",
         "state",
+        "timer",
     )
 
     def __init__(
@@ -56,22 +54,33 @@ class ClientTransaction:
         self.on_response: OnResponse | None = on_response
         self.state = TRYING
         self.interval = stack.times.t1
-        self.resend: Timer | None = None
-        self.deadline: Timer | None = None
+        self.timer: Timer | None = None  # whichever runs
+        self.deadline = 0.0
 
     def start(self) -> None:
         stack = self.stack
-        if not self.flow.reliable:
-            self.resend = stack.timers.start(self.interval, self._resend)  # Timer A or E
-        self.deadline = stack.timers.start(stack.times.timeout, self._timed_out)  # Timer B or F
+        timeout = stack.times.timeout
+        self.deadline = stack.timers.now() + timeout  # Timer B or F
+        if self.flow.reliable:
+            self.timer = stack.timers.start(timeout, self._timed_out)
+        else:
+            self.timer = stack.timers.start(self.interval, self._resend)  # Timer A or E
         self.flow.send(self.data)
 
     def _resend(self, _: object) -> None:
+        timers = self.stack.timers
+        left = self.deadline - timers.now()
+        if left <= 0:
+            self.fail(408)
+            return
         self.stack.retransmissions += 1
         self.flow.send(self.data)
-        times = self.stack.times
-        self.interval = times.t2 if self.state == PROCEEDING else min(2 * self.interval, times.t2)
-        self.resend = self.stack.timers.start(self.interval, self._resend)
+        self.interval = self._next_interval()
+        self.timer = timers.start(min(self.interval, left), self._resend)
+
+    def _next_interval(self) -> float:
+        t2 = self.stack.times.t2
+        return t2 if self.state == PROCEEDING else min(2 * self.interval, t2)
 
     def _timed_out(self, _: object) -> None:
         self.fail(408)
@@ -100,20 +109,20 @@ class ClientTransaction:
             self.stop()
         else:
             self.data = b""
-            self.deadline = self.stack.timers.start(self.stack.times.t4, self._expire)  # Timer K
+            self.timer = self.stack.timers.start(self.stack.times.t4, self._expire)  # Timer K
         if tell:
             tell(message)
 
     def _expire(self, _: object) -> None:
         self.stop()
 
+    def _stop_timer(self) -> None:
+        if self.timer:
+            self.timer.cancel()
+            self.timer = None
+
     def _quiet(self) -> None:
-        if self.resend:
-            self.resend.cancel()
-            self.resend = None
-        if self.deadline:
-            self.deadline.cancel()
-            self.deadline = None
+        self._stop_timer()
         self.on_response = None
 
     def stop(self) -> None:
@@ -131,14 +140,11 @@ class InviteClientTransaction(ClientTransaction):
         self, stack: Stack, request: Request, flow: Flow, branch: bytes, data: bytes, on_response: OnResponse
     ) -> None:
         super().__init__(stack, request, flow, branch, data, on_response)
-        self.acks: list[tuple[bytes, bytes, Flow]] = []  # (remote tag, ACK, where to)
+        self.acks: tuple[tuple[bytes, bytes, Flow], ...] = ()  # (remote tag, ACK, where to)
         self.cancelled = False
 
-    def _resend(self, _: object) -> None:
-        self.stack.retransmissions += 1
-        self.flow.send(self.data)
-        self.interval *= 2  # Timer A doubles without a bound (§17.1.1.2)
-        self.resend = self.stack.timers.start(self.interval, self._resend)
+    def _next_interval(self) -> float:
+        return 2 * self.interval  # Timer A doubles without a bound (§17.1.1.2)
 
     def receive(self, message: Response) -> None:
         status = message.status
@@ -159,12 +165,7 @@ class InviteClientTransaction(ClientTransaction):
     def _provisional(self, message: Response) -> None:
         if self.state == TRYING:
             self.state = PROCEEDING
-            if self.resend:
-                self.resend.cancel()
-                self.resend = None
-            if self.deadline:
-                self.deadline.cancel()
-                self.deadline = None
+            self._stop_timer()
             if self.cancelled:
                 self._send_cancel()
         if self.on_response:
@@ -172,17 +173,11 @@ class InviteClientTransaction(ClientTransaction):
 
     def _accepted(self, message: Response) -> None:
         self.state = ACCEPTED
-        if self.resend:
-            self.resend.cancel()
-            self.resend = None
-        if self.deadline:
-            self.deadline.cancel()
+        self._stop_timer()
         self.data = b""
-        request = self.request
-        kept = [entry for entry in request.fields if entry[0] in _KEPT]
-        self.request = Request(request.method, request.uri, kept)
+        self.request = self.request.outline()
         # RFC 6026 §7.2, Timer M: retransmissions and other forks' 2xx still belong to us.
-        self.deadline = self.stack.timers.start(self.stack.times.timeout, self._expire)
+        self.timer = self.stack.timers.start(self.stack.times.timeout, self._expire)
         if self.on_response:
             self.on_response(message)
 
@@ -207,7 +202,7 @@ class InviteClientTransaction(ClientTransaction):
         if self.flow.reliable:
             self.stop()
         else:
-            self.deadline = self.stack.timers.start(max(32.0, self.stack.times.timeout), self._expire)  # Timer D
+            self.timer = self.stack.timers.start(max(32.0, self.stack.times.timeout), self._expire)  # Timer D
         if tell:
             tell(message)
 
@@ -235,7 +230,7 @@ class InviteClientTransaction(ClientTransaction):
     def acknowledge(self, ack: bytes, flow: Flow, remote_tag: bytes) -> None:
         """Send the ACK of a 2xx, and again whenever that 2xx comes again."""
         if not self.acknowledges(remote_tag):
-            self.acks.append((remote_tag, ack, flow))
+            self.acks += ((remote_tag, ack, flow),)
         flow.send(ack)
 
     def cancel(self) -> None:
@@ -251,14 +246,10 @@ class InviteClientTransaction(ClientTransaction):
         2xx goes to the user, who has to end it (§13.2.2.4)."""
         if self.state > PROCEEDING:
             return
-        if self.resend:
-            self.resend.cancel()
-            self.resend = None
         if self.state == TRYING:
             self.cancelled = True
-            if self.deadline:
-                self.deadline.cancel()
-            self.deadline = self.stack.timers.start(self.stack.times.timeout, self._expire)
+            self._stop_timer()
+            self.timer = self.stack.timers.start(self.stack.times.timeout, self._expire)
         else:
             self.cancel()
         if self.on_response:
@@ -268,7 +259,8 @@ class InviteClientTransaction(ClientTransaction):
         request = self._same_branch(b"CANCEL", self.request.to)
         self.stack.start_client(ClientTransaction, request, self.flow, self.branch, _ignore)
         # §9.1: a UAS that never ends the INVITE must not hold us; 64·T1 after the CANCEL it counts as ended.
-        self.deadline = self.stack.timers.start(self.stack.times.timeout, self._timed_out)
+        self._stop_timer()
+        self.timer = self.stack.timers.start(self.stack.times.timeout, self._timed_out)
 
 
 def _ignore(_: Response) -> None:

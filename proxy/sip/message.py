@@ -227,6 +227,12 @@ class Request(Message):
     def __repr__(self) -> str:
         return f"<{self.method.decode()} {self.uri.decode(errors='replace')} {self.call_id.decode(errors='replace')}>"
 
+    def outline(self) -> Request:
+        """What a dialog with whoever answers this takes from it, and nothing else."""
+        outline = Request(self.method, self.uri, self.entries(b"from"))
+        outline._call_id, outline._cseq, outline._from_tag = self.call_id, self.cseq, self.from_tag
+        return outline
+
 
 @lru_cache(maxsize=64)
 def emptied(method: bytes) -> Request:

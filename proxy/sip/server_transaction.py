@@ -28,6 +28,7 @@ PROCEEDING, COMPLETED, CONFIRMED, ACCEPTED, TERMINATED = range(5)
 TRYING_S = 0.2  # RFC 3261 §17.2.1: without a response of the user by then, 100 Trying goes out
 
 Key = tuple[bytes, ...]
+Merged = tuple[bytes, bytes, int]  # Call-ID, From tag, CSeq
 
 
 class ServerTransaction:
@@ -93,7 +94,7 @@ class InviteServerTransaction(ServerTransaction):
         super().__init__(stack, request, flow, key)
         self.on_cancel: Callable[[], None] | None = None
         self.on_no_ack: Callable[[], None] | None = None
-        self.merged: Key | None = None  # what tells a merged request (§8.2.2.2), of an INVITE outside a dialog
+        self.merged: Merged | None = None  # what tells a merged request (§8.2.2.2), of an INVITE outside a dialog
         self.interval = 0.0
         self.resend: Timer | None = None
         self.deadline = stack.timers.start(TRYING_S, self._trying)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Self
 
 from proxy.sip.message import Field, Message, Request, Response, field
 
@@ -136,7 +137,7 @@ class SessionTimer:
         return [self.wanted_s, self.minimum_s, self.interval_s, self.refreshing, now - self.since]
 
     @classmethod
-    def restore(cls, state: list[int | float | bool], now: float) -> SessionTimer:
+    def restore(cls, state: list[int | float | bool], now: float) -> Self:
         wanted_s, minimum_s, interval_s, refreshing, age_s = state
         timer = cls(int(wanted_s), int(minimum_s))
         timer.interval_s, timer.refreshing, timer.since = int(interval_s), bool(refreshing), now - age_s

@@ -23,7 +23,7 @@ from proxy.sip.flow import Flow, host_port
 from proxy.sip.message import Field, Request, Response, SipError, parse, response
 from proxy.sip.resolver import ResolveError, Resolver, Target
 from proxy.sip.screening import screen
-from proxy.sip.server_transaction import ACCEPTED, InviteServerTransaction, Key, ServerTransaction
+from proxy.sip.server_transaction import ACCEPTED, InviteServerTransaction, Key, Merged, ServerTransaction
 from proxy.sip.times import Times
 from proxy.sip.transport import TcpTransport, UdpTransport
 from proxy.sip.uri import Uri, UriError
@@ -61,7 +61,7 @@ class Stack:
         self.transports: list[UdpTransport | TcpTransport] = []
         self.clients: dict[tuple[bytes, bytes], ClientTransaction] = {}
         self.servers: dict[Key, ServerTransaction] = {}
-        self._merging: dict[Key, Key] = {}  # (Call-ID, From tag, CSeq) of new INVITEs -> their transaction
+        self._merging: dict[Merged, Key] = {}  # new INVITEs -> their transaction
         self._branch_prefix = COOKIE + b"%08x" % rng.getrandbits(32)
         self._branches = 0
         self._tags = 0
@@ -241,7 +241,7 @@ class Stack:
         if method == b"INVITE":
             transaction = InviteServerTransaction(self, request, way, key)
             if not request.to_tag:
-                merged: Key = (request.call_id, request.from_tag, request.line(b"cseq"))
+                merged: Merged = (request.call_id, request.from_tag, request.cseq)
                 if self._merging.setdefault(merged, key) != key:
                     transaction.stop()
                     way.send(response(request, 482, self.new_tag()).encode())  # §8.2.2.2
