@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from media.api import MediaError, MediaEvent, SessionStats
-from media.sdp import Origin, SdpError, parse
+from media.sdp import Origin, SdpError, after_origin
 
 SNAPSHOT_VERSION = 1
 
@@ -55,7 +55,7 @@ class DirectPlane:
     def _pass(self, session: str, target: str, sdp: bytes, record: bool) -> asyncio.Future[bytes]:
         future: asyncio.Future[bytes] = self._loop.create_future()
         try:
-            description = parse(sdp)
+            rest = after_origin(sdp)
         except SdpError as error:
             future.set_exception(MediaError(f"session {session}: leg {target}: {error}"))
             return future
@@ -65,7 +65,6 @@ class DirectPlane:
         origin = state.origins.get(target)
         if origin is None:
             origin = state.origins[target] = Origin(self._rng.getrandbits(48))
-        rest = b"\r\n".join(description.lines[2:]) + b"\r\n"
         future.set_result(origin.stamp(rest, self._address, record))
         return future
 

@@ -5,7 +5,7 @@ two answers mean the same to who gets them. Pure: no sockets, no clock, no chanc
 """
 
 from media.sdp.codecs import Codec, agree, codecs
-from media.sdp.description import Description, Media, SdpError, is_unspecified, parse
+from media.sdp.description import Description, Media, SdpError, after_origin, is_unspecified, parse
 from media.sdp.origin import Origin
 from media.sdp.rewrite import rewrite
 
@@ -15,6 +15,7 @@ __all__ = [
     "Media",
     "Origin",
     "SdpError",
+    "after_origin",
     "agree",
     "codecs",
     "is_unspecified",

@@ -8,6 +8,7 @@ RFC 8866 (SDP), RFC 3264 (port 0, hold), RFC 3605 (a=rtcp), RFC 5761 (rtcp-mux).
 
 from __future__ import annotations
 
+import re
 import socket
 from functools import lru_cache
 
@@ -22,6 +23,12 @@ _TRANSPORT = {
     b"grou": (b"a=group:BUNDLE",),
     b"bund": (b"a=bundle-only",),
 }
+_OTHERS = rb"(?:[abd-ln-z]=[^\r\n]*+\r\n)*+"
+# A description of the usual shape, one c= line for all media lines; group 1 is what follows o=, group 2 that c= line.
+_USUAL = re.compile(
+    rb"v=0\r\no=[^\r\n]*+\r\n(" + _OTHERS + rb"(c=IN IP[46] [^ \r\n]++)\r\n" + _OTHERS
+    + rb"(?:m=[^ \r\n]++ [1-5]?\d{1,4} [^ \r\n]++ [^\r\n]++\r\n" + _OTHERS + rb")*+)"
+)  # fmt: skip
 _DIRECTIONS = frozenset((b"a=sendrecv", b"a=sendonly", b"a=recvonly", b"a=inactive"))
 _UNSPECIFIED = frozenset(("0.0.0.0", "::"))
 
@@ -138,6 +145,15 @@ def _media(index: int, line: bytes) -> Media:
         if port.isdigit() and len(port) <= 5 and (number := int(port)) < 65536:
             return Media(index, parts[0][2:], number, parts[2], parts[3])
     raise SdpError(f"line {index + 1}: bad media line {_shown(line)}")
+
+
+def after_origin(body: bytes) -> bytes:
+    """What follows the o= line of a description. Raises SdpError just as `parse` does, but need not index the lines."""
+    usual = _USUAL.fullmatch(body)
+    if usual is not None:
+        _address(usual[2])
+        return usual[1]
+    return parse(body).serialise().split(b"\r\n", 2)[2]
 
 
 def parse(body: bytes) -> Description:

@@ -20,10 +20,13 @@ def without_tag(value: bytes) -> bytes:
 def _untagged(value: bytes, tag: bytes) -> bytes:
     if not tag:
         return value
+    parameter = b";tag=" + tag
+    if value.endswith(parameter):  # mostly
+        return value[: -len(parameter)]
     start = value.rfind(b">") + 1  # a URI may bear a tag too
-    at = value.find(b";tag=" + tag, start)
+    at = value.find(parameter, start)
     if at >= 0:
-        return value[:at] + value[at + 5 + len(tag) :]
+        return value[:at] + value[at + len(parameter) :]
     return value[:start] + TAG.sub(b"", value[start:], count=1)  # rare: blanks or capitals
 
 

@@ -229,7 +229,7 @@ class Request(Message):
 
     def outline(self) -> Request:
         """What a dialog with whoever answers this takes from it, and nothing else."""
-        outline = Request(self.method, self.uri, self.entries(b"from"))
+        outline = Request(self.method, self.uri, [(b"from", self.line(b"from"))])
         outline._call_id, outline._cseq, outline._from_tag = self.call_id, self.cseq, self.from_tag
         return outline
 

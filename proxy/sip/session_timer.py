@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 from proxy.sip.message import Field, Message, Request, Response, field
@@ -19,6 +20,7 @@ GUARD_MAX_S = 32.0  # §10: the BYE goes out this long before the session expire
 _VALUE = re.compile(rb"\s*(\d{1,9})\s*(?:;(.*))?", re.DOTALL)
 _REFRESHER = re.compile(rb"(?:^|;)\s*refresher\s*=\s*(uac|uas)\s*(?:;|$)", re.IGNORECASE)
 TIMER = b"timer"
+REQUIRE = (b"require", b"Require: timer")
 
 
 @dataclass(slots=True, frozen=True)
@@ -42,6 +44,11 @@ def min_se(message: Message) -> int:
     value = message.get(b"min-se")
     found = _VALUE.fullmatch(value) if value else None
     return max(int(found[1]), INTERVAL_MIN_S) if found else INTERVAL_MIN_S
+
+
+@lru_cache(maxsize=256)
+def _expires_field(interval_s: int, role: bytes) -> Field:
+    return field(b"Session-Expires", b"%d%b%b" % (interval_s, b";refresher=" if role else b"", role))
 
 
 class SessionTimer:
@@ -77,10 +84,10 @@ class SessionTimer:
         interval_s = self.interval_s or self.wanted_s
         if not interval_s:
             return []
-        value = b"%d" % max(interval_s, self.minimum_s)
+        role = b""
         if self.interval_s:  # in a running session the roles stay as they are
-            value += b";refresher=uac" if self.refreshing else b";refresher=uas"
-        fields = [field(b"Session-Expires", value)]
+            role = b"uac" if self.refreshing else b"uas"
+        fields = [_expires_field(max(interval_s, self.minimum_s), role)]
         if self.minimum_s > INTERVAL_MIN_S:  # also after a 422, in every later request (§7.1)
             fields.append(field(b"Min-SE", b"%d" % self.minimum_s))
         return fields
@@ -126,10 +133,8 @@ class SessionTimer:
         # Table 2: who does not know timers cannot refresh; what is left to us is given to the peer.
         role = b"uas" if not capable else (asked.refresher if asked else b"") or b"uac"
         self.refreshing = role == b"uas"
-        fields = [field(b"Session-Expires", b"%d;refresher=%b" % (self.interval_s, role))]
-        if role == b"uac":
-            fields.append(field(b"Require", TIMER))
-        return fields
+        expires = _expires_field(self.interval_s, role)
+        return [expires, REQUIRE] if role == b"uac" else [expires]
 
     # Into a snapshot and back; times as seconds that have passed, since clocks differ between nodes
 

@@ -6,14 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from media.sdp import Origin, SdpError, parse, rewrite
+from media.sdp import Origin, SdpError, after_origin, parse, rewrite
 from tests.unit.media.descriptions import AUDIO, ICE, IPV6, T38, audio
 
 OURS = b"c=IN IP4 127.0.1.1"
-
-
-def after_origin(body: bytes) -> bytes:
-    return body.split(b"\r\n", 2)[2]
 
 
 @pytest.mark.parametrize("body", [AUDIO, ICE, T38, IPV6], ids=["audio", "ice", "t38", "ipv6"])
@@ -123,6 +119,29 @@ def test_lines_in_any_order_are_refused_or_read(lines: list[bytes]) -> None:
     again = parse(b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n" + rewrite(description, OURS, [30000] * 20))
     assert [media.rejected for media in again.media] == [media.rejected for media in description.media]
     assert all(media.host in ("127.0.1.1", "") or media.rejected for media in again.media)
+
+
+LINES = [line for body in (AUDIO, ICE, T38, IPV6) for line in body.split(b"\r\n")[2:]]
+ODD = [
+    b"c=IN IP4 pbx.example.com",
+    b"c=IN IP4 224.2.1.1/127",
+    b"m=audio 70000 RTP/AVP 0",
+    b"m=audio 6000 RTP/AVP",
+    b"x",
+]
+
+
+@given(st.lists(st.sampled_from(LINES + ODD), max_size=12), st.sampled_from([b"\r\n", b"", b"\n", b"\r\n\r\n"]))
+def test_what_follows_the_origin_is_found_as_the_parser_finds_it(lines: list[bytes], end: bytes) -> None:
+    body = b"v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\n" + b"\r\n".join(lines) + end
+    try:
+        expected = parse(body).serialise().split(b"\r\n", 2)[2]
+    except SdpError as error:
+        with pytest.raises(SdpError) as caught:
+            after_origin(body)
+        assert str(caught.value) == str(error)
+    else:
+        assert after_origin(body) == expected
 
 
 def test_rewrite_changes_address_and_port_only() -> None:
