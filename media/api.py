@@ -13,9 +13,11 @@ implementation that can answer at once returns one that is already done, and a c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
+
+Capability = Literal["liveness", "comfort", "fork", "bridge", "mix"]
 
 
 class MediaError(Exception):
@@ -62,6 +64,7 @@ class MediaPlane(Protocol):
     """What signalling asks of media. Sessions come into being with the first `offer` that names them."""
 
     anchors: bool  # False: SDP passes through and media flows between the endpoints (`direct`)
+    capabilities: frozenset[Capability]  # what an engine cannot do is not faked: MediaError
 
     def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
         """The peer of leg `source` offered `sdp`: returns the offer to send to the peer of leg `target`.
@@ -82,6 +85,21 @@ class MediaPlane(Protocol):
     def switch(self, session: str, leg: str, other: str) -> asyncio.Future[None]:
         """Connect `leg` and `other` from now on; every other leg of the session is fenced: what it receives is
         counted and dropped."""
+        ...
+
+    def fork(self, session: str, source: str, standby: str | None) -> asyncio.Future[None]:
+        """What `source` receives goes to the leg it is connected to and to `standby` too; what `standby` receives is
+        counted and not forwarded. None ends it. A `switch` of both afterwards is a local operation."""
+        ...
+
+    def bridge(self, session: str, leg: str, other_session: str, other_leg: str) -> asyncio.Future[None]:
+        """What one receives the other sends, until `switch` connects either leg anew: the same codec packet by packet,
+        PCMU and PCMA transcoded, else MediaError."""
+        ...
+
+    def mix(self, parties: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
+        """Lifeboat of a conference: the (session, leg) of three and more G.711 parties hear each other, until
+        `switch`."""
         ...
 
     def delete(self, session: str, leg: str | None = None) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from media.api import MediaError, MediaEvent, SessionStats
+from media.api import Capability, MediaError, MediaEvent, SessionStats
 from media.sdp import Origin, SdpError, after_origin
 
 SNAPSHOT_VERSION = 1
@@ -29,6 +29,7 @@ class DirectPlane:
     """Implements `media.api.MediaPlane`. `host` is the address that our o= lines bear."""
 
     anchors = False
+    capabilities: frozenset[Capability] = frozenset()
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rng: random.Random, host: str) -> None:
         self._loop = loop
@@ -88,6 +89,20 @@ class DirectPlane:
         state.origins.pop(leg, None)
         if state.connected is not None and leg in state.connected:
             state.connected = None
+
+    def fork(self, session: str, source: str, standby: str | None) -> asyncio.Future[None]:
+        return self._impossible(session, "fork")
+
+    def bridge(self, session: str, leg: str, other_session: str, other_leg: str) -> asyncio.Future[None]:
+        return self._impossible(session, "bridge")
+
+    def mix(self, parties: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
+        return self._impossible(parties[0][0], "mix")
+
+    def _impossible(self, session: str, what: str) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        future.set_exception(MediaError(f"session {session}: no media passes here to {what}"))
+        return future
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         """No media passes here, so there are no streams."""

@@ -13,10 +13,10 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from media.api import MediaError, MediaEvent, MediaRestarted, SessionStats, StreamStats
+from media.api import Capability, MediaError, MediaEvent, MediaRestarted, SessionStats, StreamStats
 from media.relay.link import Hello, RelayLink, RelayOptions
 from media.relay.protocol import Command
 from media.relay.sessions import Sessions
@@ -43,6 +43,7 @@ class _Waiting:
 
 class RelayPlane:
     anchors = True
+    capabilities: frozenset[Capability] = frozenset()
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, rng: random.Random, socket: str, options: RelayOptions | None
@@ -104,6 +105,20 @@ class RelayPlane:
             future.set_result(None)
         except MediaError as error:
             future.set_exception(_of(session, error))
+        return future
+
+    def fork(self, session: str, source: str, standby: str | None) -> asyncio.Future[None]:
+        return self._unable(session, "fork")
+
+    def bridge(self, session: str, leg: str, other_session: str, other_leg: str) -> asyncio.Future[None]:
+        return self._unable(session, "bridge")
+
+    def mix(self, parties: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
+        return self._unable(parties[0][0], "mix")
+
+    def _unable(self, session: str, what: str) -> asyncio.Future[None]:
+        future: asyncio.Future[None] = self._loop.create_future()
+        future.set_exception(_of(session, f"this relay cannot {what}"))
         return future
 
     def delete(self, session: str, leg: str | None = None) -> None:
