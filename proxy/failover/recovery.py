@@ -15,22 +15,19 @@ from collections.abc import Callable
 
 from media.api import MediaError
 from proxy.backends import Backend
-from proxy.calls import ENDED, TALKING, Call, Calls, Leg, session_timer
-from proxy.calls.headers import own
+from proxy.calls import ENDED, Call, Calls, Leg
+from proxy.failover.bring_up import BringUp, Refused, abandon, told
 from proxy.failover.pace import Pace
 from proxy.failover.plan import Kind, Step
 from proxy.failover.report import ENDED as HUNG_UP
 from proxy.failover.report import LOST, MOVED, CallResult
 from proxy.failover.survivor import Hopeless, check, tell
-from proxy.sip.client_transaction import InviteClientTransaction
-from proxy.sip.dialog import CONFIRMED, Dialog
-from proxy.sip.message import Field, Response, response
+from proxy.sip.message import Field
 
 log = logging.getLogger(__name__)
 
 WAIT_FOR_BACKUP_S = 0.05
 AUDIO_POLL_S = 0.02
-TRYING_TIMES = 4  # answer time-outs that a backend may take after 100 Trying; once it rings it is waited for
 
 
 class Recovery:
@@ -95,8 +92,8 @@ class Recovery:
             except MediaError as error:
                 log.warning("call=%s cannot go back to %s: %s", call.id, self.dead.name, error)
 
-    def _ms(self) -> float:
-        return round((self.calls.now() - self.since) * 1000, 1)
+    def _ms(self, at: float | None = None) -> float:
+        return round(((self.calls.now() if at is None else at) - self.since) * 1000, 1)
 
     async def _recover(self) -> Leg | None:
         """The leg that took the place of the dead one; None when the call only rings there."""
@@ -115,11 +112,13 @@ class Recovery:
                 survivor.inviting.cancel()  # who asks his user first need not any more
         leg, answer = await self._bring_up()
         try:
+            if call.media.anchors:
+                await call.media.switch(call.id, call.other(self.dead).name, leg.name)
             self.result.reinvited = await tell(self.calls, call, call.other(self.dead), leg, answer)
             self.silent_since = await self._last_heard()
             self._put_in_place(leg)
         except BaseException:
-            self._abandon(leg)
+            abandon(self.calls, leg)
             raise
         return leg
 
@@ -153,7 +152,7 @@ class Recovery:
             self.result.attempts += 1
             self.result.backend = backend.name
             self.result.sent_ms = self._ms()
-            call.setup.replace(backend, self._headers("ringing"))
+            call.setup.replace(backend, self._told("ringing"))
             return True
         finally:
             pace.heard(0.0)
@@ -182,159 +181,31 @@ class Recovery:
     async def _bring_up(self) -> tuple[Leg, bytes]:
         """Try backends until one answers. Returns its leg, in a confirmed dialog, and its description as the survivor
         would get it."""
+        result = self.result
+        user = self.settings.outbound_user
+        outbound = user.encode() if user and self.dead is self.call.a else None
         while True:
             backend = await self._choose()
             self.tried.append(backend)
-            self.result.attempts += 1
-            await self.pace_of(backend).turn()
-            leg = await self._prepare(backend)
+            result.attempts += 1
+            state = "held" if self.step.kind is Kind.HELD else "talking"
+            attempt = BringUp(
+                self.calls, self.call, self.call.other(self.dead), backend, self.pace_of(backend), self._told(state),
+                user=outbound,
+            )  # fmt: skip
             try:
-                answer = await self._try(leg, backend)
-            except BaseException:
-                self._abandon(leg)
-                raise
-            if answer is not None:
+                leg, answer = await attempt.run()
+            except Refused as refusal:
+                result.error = str(refusal)
+                if refusal.again:
+                    self.tried.remove(backend)  # once more, with the longer interval that it wants
+            else:
+                result.backend = backend.name
+                result.sent_ms, result.answered_ms = self._ms(attempt.sent_at), self._ms(attempt.answered_at)
                 return leg, answer
-            self._abandon(leg)
 
-    async def _prepare(self, backend: Backend) -> Leg:
-        """A leg for `backend`, with the offer that it will be sent."""
-        call = self.call
-        leg = None
-        try:
-            check(self.call)
-            leg = self.calls.new_leg(call, backend)
-            survivor = call.other(self.dead)
-            leg.local_sdp = await call.media.offer(call.id, survivor.name, leg.name, self._current_offer(survivor))
-        except BaseException:
-            self.pace_of(backend).heard(0.0)
-            if leg is not None:
-                self._abandon(leg)
-            raise
-        return leg
-
-    async def _try(self, leg: Leg, backend: Backend) -> bytes | None:
-        """None: it did not take the call, or not so that media could follow."""
-        call, media = self.call, self.call.media
-        survivor = call.other(self.dead)
-        self.result.sent_ms = self._ms()
-        message, placed = await self._invite(leg, backend, leg.local_sdp)
-        if message.status >= 300:
-            self.result.error = f"{backend.name}: {message.status} {message.reason.decode(errors='replace')}"
-            if message.status == 422 and session_timer.too_small(leg, message):
-                self.tried.remove(backend)  # once more, with the longer interval that it wants
-            if message.status == 503 or message.flow is None:
-                self.calls.note_unavailable(leg, message)
-            return None
-        if call.state == ENDED or not message.sdp:
-            self.calls.refuse_answer(leg.flow, placed, message)
-            leg.inviting = None
-            check(self.call)
-            self.result.error = f"{backend.name}: answered without a session description"
-            return None
-        session_timer.answered(self.calls, leg, message)
-        self.result.answered_ms = self._ms()
-        self.result.backend = backend.name
-        leg.dialog = Dialog.uac(placed.request, message)
-        leg.dialog.confirm(message)
-        leg.dialog.state = CONFIRMED
-        leg.remote_sdp = message.sdp
-        leg.inviting = placed
-        owed = survivor.owes_ack or (call.reinvite is not None and call.reinvite.leg is survivor)
-        try:
-            answer = await media.answer(call.id, leg.name, survivor.name, message.sdp, preview=not owed)
-            if media.anchors:
-                await media.switch(call.id, survivor.name, leg.name)
-        except MediaError as error:
-            check(self.call)
-            self.result.error = f"{backend.name}: {error}"
-            return None
-        leg.acknowledge(self.calls.stack)
-        check(self.call)
-        return answer
-
-    def _current_offer(self, survivor: Leg) -> bytes:
-        """What the surviving side wants now: the offer that it is waiting to have answered, or its last description."""
-        reinvite = self.call.reinvite
-        if reinvite is not None and reinvite.leg is survivor:
-            if reinvite.offer:
-                if reinvite.other.inviting and not self.alive:
-                    reinvite.other.inviting.stop()
-                    reinvite.other.inviting = None
-                return reinvite.offer
-            reinvite.abandon(500)
-        return survivor.remote_sdp
-
-    async def _invite(self, leg: Leg, backend: Backend, offer: bytes) -> tuple[Response, InviteClientTransaction]:
-        """INVITE and its final answer. Silence and hanging count as 408; ringing is waited for until the deadline."""
-        calls, loop = self.calls, asyncio.get_running_loop()
-        final: asyncio.Future[Response] = loop.create_future()
-        pace, sent_at = self.pace_of(backend), calls.now()
-        heard = False
-
-        def answered(message: Response) -> None:
-            nonlocal heard
-            if not heard:
-                heard = True
-                pace.heard(calls.now() - sent_at, refused=message.status == 503 or message.flow is None)
-                silence.cancel()
-            if message.status > 100:
-                hanging.cancel()
-            if message.status < 200:
-                return
-            if not final.done():
-                final.set_result(message)
-            elif message.status < 300 and (final.cancelled() or final.result().to_tag != message.to_tag):
-                calls.refuse_answer(leg.flow, placed, message)  # too late, or another fork; not just the same 2xx again
-
-        def hung() -> None:
-            """It has said 100 Trying and then nothing: its SIP lives, what would answer calls does not."""
-            if not final.done():
-                placed.cancel()
-                final.set_result(response(placed.request, 408))
-
-        user = self.settings.outbound_user
-        outbound = user.encode() if user and self.dead is self.call.a else None
-        state = "held" if self.step.kind is Kind.HELD else "talking"
-        placed = calls.place_invite(self.call, leg, offer, self._headers(state), answered, outbound)
-        # No answer at all, not even 100: pass on to the next backend long before Timer B's 32 s.
-        silence = loop.call_later(self.settings.answer_timeout_ms / 1000, placed.give_up)
-        hanging = loop.call_later(TRYING_TIMES * self.settings.answer_timeout_ms / 1000, hung)
-        ended = loop.create_future()
-        previous, self.call.on_ended = self.call.on_ended, lambda: None if ended.done() else ended.set_result(None)
-        try:
-            await asyncio.wait((final, ended), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            placed.cancel()
-            final.cancel()
-            raise
-        finally:
-            self.call.on_ended = previous
-            silence.cancel()
-            hanging.cancel()
-        if not final.done():
-            placed.cancel()
-            final.cancel()
-            raise Hopeless("it ended meanwhile")
-        return final.result(), placed
-
-    def _headers(self, state: str) -> tuple[Field, ...]:
-        """What the new backend is told of the session (docs/failover.md)."""
-        call = self.call
-        talked = int(self.calls.now() - call.answered_at) if call.state == TALKING else 0
-        return (
-            own("Call", call.id),
-            own("State", state),
-            own("Recovered-From", self._old().name),
-            own("Reason", self.why),
-            own("Talked", talked),
-            own("Direction", "outbound" if self.dead is call.a else "inbound"),
-        )
-
-    def _abandon(self, leg: Leg) -> None:
-        if leg.dialog is not None and leg.call is not None:
-            leg.bye(self.calls.stack, [])
-        self.calls.drop_leg(leg)
+    def _told(self, state: str) -> tuple[Field, ...]:
+        return told(self.calls, self.call, self.dead, state, self.why)
 
     # -- afterwards
 

@@ -27,6 +27,19 @@ def check(call: Call) -> None:
         raise Hopeless("it ended meanwhile")
 
 
+def offer_of(call: Call, survivor: Leg) -> bytes:
+    """What the surviving side wants now: the offer that it is waiting to have answered, or its last description."""
+    reinvite = call.reinvite
+    if reinvite is not None and reinvite.leg is survivor:
+        if reinvite.offer:
+            if reinvite.other.inviting:
+                reinvite.other.inviting.stop()
+                reinvite.other.inviting = None
+            return reinvite.offer
+        reinvite.abandon(500)
+    return survivor.remote_sdp
+
+
 async def tell(calls: Calls, call: Call, survivor: Leg, leg: Leg, answer: bytes) -> bool:
     """Let the survivor know: `answer` is the description of the new `leg`, as it would get it as an answer. True: it
     had to be sent a re-INVITE. Raises Hopeless, MediaError."""
