@@ -7,7 +7,7 @@ PACKAGES := tests/testbed/setup/packages.sh
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-asterisk test test-unit test-sim test-sipp test-integration lint bench soak clean sipp asterisk
+.PHONY: help demo demo-asterisk test test-unit test-sim test-sipp test-integration lint bench soak clean sipp asterisk pjsua2
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 20
@@ -29,7 +29,7 @@ test-sim: .venv/ready ## the node in virtual time, with faults
 test-sipp: .venv/ready sipp ## every call flow against SIPp
 	@$(PYTEST) tests/sipp
 
-test-integration: .venv/ready sipp asterisk ## against real Asterisk
+test-integration: .venv/ready sipp asterisk pjsua2 ## against real Asterisk, with PJSIP's phones
 	@$(PYTEST) tests/integration
 
 lint: .venv/ready ## style, types and the layering of the packages
@@ -64,3 +64,6 @@ sipp:
 
 asterisk:
 	@tests/testbed/asterisk/asterisk-root.sh $(ASTERISK)
+
+pjsua2: .venv/ready
+	@tests/testbed/build-pjsua2.sh $(PYTHON)
