@@ -28,8 +28,8 @@ class MediaError(Exception):
 class StreamStats:
     """One direction of one media line: what a leg has received from its peer.
 
-    `last_packet_at` and `first_packet_at` are on CLOCK_MONOTONIC in seconds (0.0: never). `source` is the latched
-    (host, port).
+    `last_packet_at` and `first_packet_at` are on CLOCK_MONOTONIC in seconds (0.0: never; with packets: not known).
+    `source` is the latched (host, port).
     """
 
     leg: str
@@ -57,7 +57,18 @@ class MediaRestarted:
     lost: tuple[str, ...]
 
 
-MediaEvent = MediaRestarted
+@dataclass(slots=True, frozen=True)
+class NodeLost:
+    """One of several engines behind this plane is gone, or has forgotten these sessions: nobody hears anybody there.
+    Each is put on another node by the next offer or answer for it, whose descriptions name other ports: both its
+    peers must be told."""
+
+    node: str
+    sessions: tuple[str, ...]
+    at: float
+
+
+MediaEvent = MediaRestarted | NodeLost
 
 
 class MediaPlane(Protocol):

@@ -1,0 +1,183 @@
+"""One rtpengine: its socket, its commands, and whether it is there.
+
+It is probed with `ping`, and once in a while with `statistics`, which says since when it runs: one that was restarted
+between two probes answers as before, and has forgotten its calls. It is down after so many unanswered probes in a row
+and so long a silence, or at once when its host refuses twice; any reply is a sign of life.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from media.rtpengine.bencode import Encodable, Value
+from media.rtpengine.channel import Address, Connect, UdpChannel
+from media.rtpengine.exchanges import Exchanges, NgError, NodeGoneError, Reply
+
+if TYPE_CHECKING:
+    from media.rtpengine.session import Session
+
+log = logging.getLogger(__name__)
+
+REFUSALS = 2
+REFUSED_AGAIN_S = 0.01
+UPTIME_STEP_S = 1.5  # it is told in whole seconds
+ABANDONED_MAX = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class NodeOptions:
+    """Where its ng port is, and its share of the sessions relative to the others."""
+
+    address: Address
+    weight: int = 1
+
+    @property
+    def name(self) -> str:
+        host, port = self.address
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """How a node is probed. Down: `fall` unanswered probes in a row, and nothing heard for `silence_s`."""
+
+    interval_s: float = 0.1
+    fall: int = 4
+    silence_s: float = 0.4
+    uptime_every: int = 10  # so many probes; that one asks since when it runs
+
+
+class Node:
+    """`up` is None until it has answered, or kept silent, for the first time."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        rng: random.Random,
+        options: NodeOptions,
+        watch: Watch,
+        on_up: Callable[[Node], None],
+        on_down: Callable[[Node], None],
+        on_restarted: Callable[[Node], None],
+        connect: Connect = UdpChannel,
+    ) -> None:
+        self._loop = loop
+        self._watch = watch
+        self._on_up, self._on_down, self._on_restarted = on_up, on_down, on_restarted
+        self.name = options.name
+        self.weight = options.weight
+        self.up: bool | None = None
+        self.sessions: dict[str, Session] = {}
+        self.abandoned: dict[str, None] = {}  # calls that live elsewhere now, and may still be there
+        self._channel = connect(loop, options.address, self._received, self._refused)
+        self.exchanges = Exchanges(loop, rng, self._channel.send, self._channel.drain)
+        self._heard_at = loop.time()
+        self._unanswered = 0
+        self._refusals = 0
+        self._probes = 0
+        self._began = math.inf  # on our clock; inf: not known
+        self._alarm: asyncio.TimerHandle | None = loop.call_soon(self._probe)  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} up={self.up} sessions={len(self.sessions)}>"
+
+    @property
+    def load(self) -> float:
+        return (len(self.sessions) + 1) / self.weight
+
+    def ask(self, command: Mapping[str, Encodable]) -> asyncio.Future[Reply]:
+        return self.exchanges.ask(command)
+
+    def abandon(self, call: str) -> None:
+        """A call was taken up elsewhere because this node is silent: it is deleted here should the node come back."""
+        if len(self.abandoned) < ABANDONED_MAX:
+            self.abandoned[call] = None
+
+    def close(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        self._channel.close()
+        self.exchanges.fail(NodeGoneError("closed"))
+
+    # -- probes
+
+    def _probe(self) -> None:
+        self._probes += 1
+        command = "statistics" if self.up and self._probes % self._watch.uptime_every == 1 else "ping"
+        self._arm(self._watch.interval_s)
+        timeout_s = max(self._watch.interval_s, self._watch.silence_s / self._watch.fall)
+        reply = self.exchanges.ask({"command": command}, timeout_s=timeout_s, retry=False)
+        reply.add_done_callback(self._probed)
+
+    def _arm(self, wait_s: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_later(wait_s, self._probe)
+
+    def _probed(self, reply: asyncio.Future[Reply]) -> None:
+        error = reply.exception()
+        if isinstance(error, NodeGoneError):
+            self._unanswered += 1
+            silent_s = self._loop.time() - self._heard_at
+            if self._unanswered >= self._watch.fall and silent_s >= self._watch.silence_s:
+                self._lost(f"no answer for {silent_s * 1000:.0f} ms")
+        elif error is None and "statistics" in reply.result():
+            self._compare_uptime(reply.result())
+
+    def _received(self, datagram: bytes) -> None:
+        if not self.exchanges.received(datagram):
+            return
+        self._heard_at = self._loop.time()
+        self._unanswered = self._refusals = 0
+        if not self.up:
+            log.warning("rtpengine %s is up", self.name)
+            self.up = True
+            self._began = math.inf
+            self._probes = 0  # the next probe asks since when it runs
+            self._on_up(self)
+
+    def _refused(self) -> None:
+        """ICMP: nobody listens at its port."""
+        self._refusals += 1
+        if self._refusals >= REFUSALS:
+            self._lost("refused")
+        elif self.up and self._alarm is not None:
+            self._arm(REFUSED_AGAIN_S)
+
+    def _lost(self, why: str) -> None:
+        if self.up is False:
+            return
+        log.warning("rtpengine %s is down: %s; it had %d sessions", self.name, why, len(self.sessions))
+        self.up = False
+        self.exchanges.fail(NodeGoneError(why))
+        self._on_down(self)
+
+    def _compare_uptime(self, reply: Reply) -> None:
+        uptime = _uptime(reply)
+        if uptime is None:
+            return
+        began = self._loop.time() - uptime
+        if began > self._began + UPTIME_STEP_S:
+            log.warning("rtpengine %s was restarted", self.name)
+            self._on_restarted(self)
+        self._began = began
+
+
+def _uptime(reply: Reply) -> int | None:
+    """In whole seconds; text in some versions of rtpengine, a number in others."""
+    value: Value | None = reply.get("statistics")
+    for key in ("totalstatistics", "uptime"):
+        value = value.get(key) if isinstance(value, dict) else None
+    if isinstance(value, bytes) and value.isdigit():
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+__all__ = ["NgError", "Node", "NodeGoneError", "NodeOptions", "Watch"]
