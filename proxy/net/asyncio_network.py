@@ -1,7 +1,7 @@
 """The network on real sockets, for asyncio and uvloop alike.
 
 UDP does without asyncio's datagram endpoint, which takes one datagram an iteration of the loop: a plain
-socket with `add_reader`, drained up to 64 datagrams a wake-up. A plain `recvfrom(65535)` is the fastest way
+socket with `add_reader`, drained up to 32 datagrams a wake-up. A plain `recvfrom(65535)` is the fastest way
 to read (0.9 µs; `recvfrom_into` and a copy 1.1 µs): below malloc's mmap threshold the buffer costs nothing
 and is shrunk in place. TCP is asyncio's own. Who may speak over a port is the business of who opened it.
 """
@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from proxy.net.api import Address, OnDatagram, OnError
 
-DRAIN_MAX = 64  # datagrams a wake-up: then timers and the other sockets have their turn
+DRAIN_MAX = 32  # datagrams a wake-up, 2 ms of work: then timers and the other sockets have their turn
 DATAGRAM_BYTES_MAX = 65535
 RECEIVE_BUFFER_BYTES = 4 << 20
 ACCEPTS_MAX = 16  # a wake-up, for the same reason

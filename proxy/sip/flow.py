@@ -1,4 +1,4 @@
-"""A flow: the way that a message came in on and that its answers go back on (RFC 5626 §1)."""
+"""A flow: the way that a message came in on and that its answers go back on (RFC 5626 §1); a transport has many."""
 
 from __future__ import annotations
 
@@ -22,6 +22,17 @@ class Flow(Protocol):
     def send(self, data: bytes) -> None:
         """Send one message. Never raises: what cannot leave is lost (UDP), or closes the flow (TCP)."""
         ...
+
+
+class Transport(Protocol):
+    """`name` is `b"UDP"`, …; `bound` is where it listens."""
+
+    name: bytes
+    bound: Address
+
+    def flow(self, remote: Address) -> Flow: ...
+
+    async def close(self) -> None: ...
 
 
 @lru_cache(maxsize=4096)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from proxy.sip.message import Request, split_list
-from proxy.sip.uri import UriError, parse_uri
+from proxy.sip.uri import UriError, read_uri
 
 _TOKEN = rb"[A-Za-z0-9\-.!%*_+`'~]++"
 _QUOTED = rb'"(?:[^"\\]|\\.)*+"'
@@ -37,7 +37,7 @@ def screen(request: Request) -> Refusal | None:
 
 def _request_uri(uri: bytes) -> Refusal | None:
     try:
-        parsed = parse_uri(uri)
+        parsed = read_uri(uri)
     except UriError:
         scheme = _SCHEME.match(uri)
         if scheme is None:

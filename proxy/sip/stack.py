@@ -19,13 +19,13 @@ from typing import Protocol
 from proxy.net.timers import Timers
 from proxy.sip.client_transaction import ClientTransaction, InviteClientTransaction, OnResponse
 from proxy.sip.dialog import Dialog
-from proxy.sip.flow import Flow, host_port
-from proxy.sip.message import Field, Request, Response, SipError, parse, response
+from proxy.sip.flow import Flow, Transport, host_port
+from proxy.sip.message import Field, Request, Response, response
+from proxy.sip.parser import SipError, parse
 from proxy.sip.resolver import ResolveError, Resolver, Target
 from proxy.sip.screening import screen
 from proxy.sip.server_transaction import ACCEPTED, InviteServerTransaction, Key, Merged, ServerTransaction
 from proxy.sip.times import Times
-from proxy.sip.transport import TcpTransport, UdpTransport
 from proxy.sip.uri import Uri, UriError
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Stack:
         self.core: Core | None = None
         self.resolver: Resolver | None = None  # for next hops that are names
         self._lookups: set[asyncio.Task[list[Target]]] = set()
-        self.transports: list[UdpTransport | TcpTransport] = []
+        self.transports: list[Transport] = []
         self.clients: dict[tuple[bytes, bytes], ClientTransaction] = {}
         self.servers: dict[Key, ServerTransaction] = {}
         self._merging: dict[Merged, Key] = {}  # new INVITEs -> their transaction

@@ -50,12 +50,12 @@ class Uri(NamedTuple):
 
 
 def parse_uri(text: bytes) -> Uri:
-    """Raises UriError."""
-    return _parse(text) if len(text) < 256 else _parse.__wrapped__(text)
+    """Raises UriError. What was read before is remembered: for URIs that come again, as next hops do."""
+    return _remembered(text) if len(text) < 256 else read_uri(text)
 
 
-@lru_cache(maxsize=4096)
-def _parse(text: bytes) -> Uri:
+def read_uri(text: bytes) -> Uri:
+    """The same, for a URI that will not come again. Raises UriError."""
     found = _URI.fullmatch(text.strip())
     if not found:
         raise UriError(f"not a SIP URI: {text[:120]!r}")
@@ -65,6 +65,9 @@ def _parse(text: bytes) -> Uri:
         raise UriError(f"port out of range: {text[:120]!r}")
     host = name.decode().strip("[]").lower().replace(":::", "::")  # RFC 5118 §4.10: a bug of RFC 3261's ABNF
     return Uri(scheme.lower(), user or b"", host, port, params or b"", headers or b"")
+
+
+_remembered = lru_cache(maxsize=4096)(read_uri)
 
 
 def user_of(uri: bytes) -> bytes:

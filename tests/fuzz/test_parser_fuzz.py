@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.sip.digest import parse_challenges
-from proxy.sip.message import Request, Response, SipError, parse, response, split_list, tag_of
+from proxy.sip.message import Request, Response, response, split_list, tag_of
+from proxy.sip.parser import SipError, parse
 from proxy.sip.screening import screen
 from proxy.sip.session_timer import min_se, session_expires
 from proxy.sip.uri import UriError, addr_spec, param, parse_uri, user_of

@@ -11,7 +11,8 @@ import re
 import pytest
 
 from proxy.sip.framing import FramingError, StreamFramer
-from proxy.sip.message import Request, Response, SipError, parse, response
+from proxy.sip.message import Request, Response, response
+from proxy.sip.parser import SipError, parse
 from proxy.sip.screening import screen
 from proxy.sip.uri import addr_spec, parse_uri, user_of
 from tests.fuzz.torture import load

@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 
 from proxy.net.api import Address
-from proxy.sip.message import Field, Request, Response, parse, response
+from proxy.sip.message import Field, Request, Response, response
+from proxy.sip.parser import parse
 from tests.sim.world import NODE, World
 
 Message = Request | Response

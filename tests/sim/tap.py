@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from proxy.net.api import Address
-from proxy.sip.message import Request, Response, parse
+from proxy.sip.message import Request, Response
+from proxy.sip.parser import parse
 from tests.sim.trace import is_probe
 from tests.sim.world import NODE, World
 

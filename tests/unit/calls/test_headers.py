@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from proxy.calls.headers import contact, crossing, own, repeated
-from proxy.sip.message import Field, parse
+from proxy.sip.message import Field
+from proxy.sip.parser import parse
 
 
 class Flow:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
+import random
 
 import pytest
 
-from proxy.backends import Backend
-from proxy.calls import ENDED, RINGING, TALKING
+from media.direct import DirectPlane
+from proxy.backends import Backend, Backends
+from proxy.calls import ENDED, RINGING, TALKING, Calls, Leg
 from proxy.calls.call import Call
-from proxy.config import BackendSettings
+from proxy.config import BackendSettings, Settings
 from proxy.failover.plan import Kind, kind_of, plan
+from tests.unit.sip.bench import Bench, FakeFlow
 
 DEAD, OTHER = (
     Backend(name, "pbx", BackendSettings.model_validate({"address": f"192.0.2.{number}"}))
@@ -20,14 +21,23 @@ DEAD, OTHER = (
 SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nm=audio 4000 RTP/AVP 8\r\n"
 
 
+def nobody() -> Calls:
+    settings = Settings.model_validate(
+        {"pools": {"pbx": {"backends": {"dead": {"address": "192.0.2.1"}}}}, "routes": [{"pool": "pbx"}]}
+    )
+    media = DirectPlane(None, random.Random(1), "192.0.2.9")  # type: ignore[arg-type]  # it is never asked
+    return Calls(settings, Bench().stack, Backends(settings), media, media, random.Random(1))
+
+
 def call(name: str, state: str = TALKING, since: float = 0.0, sdp: bytes = SDP, backend: Backend | None = DEAD) -> Call:
-    made = Call(None, name, None, since)  # type: ignore[arg-type]
+    calls = nobody()
+    made = Call(calls, name, calls.direct, since)
     made.state = state
     made.answered_at = since if state == TALKING else 0.0
-    leg: Any = SimpleNamespace(backend=None, remote_sdp=sdp)
-    made.a = leg
-    far: Any = SimpleNamespace(backend=backend, remote_sdp=SDP)
-    made.b = far
+    made.a = Leg(made, "a", b"a", FakeFlow(), None)
+    made.a.remote_sdp = sdp
+    made.b = Leg(made, "b1", b"b", FakeFlow(), backend)
+    made.b.remote_sdp = SDP
     return made
 
 

@@ -13,7 +13,7 @@ from proxy.health import Evidence, Health, VerdictChanged
 from proxy.health.flow import content_length
 from proxy.net.api import Address
 from proxy.sip.message import Request
-from proxy.sip.message import parse as parse_sip
+from proxy.sip.parser import parse as parse_sip
 from tests.sim.detector_model import CLEAN, World
 
 CONFIG = """

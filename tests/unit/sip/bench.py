@@ -8,7 +8,8 @@ from typing import Any
 from proxy.net.timers import Timers
 from proxy.sip.client_transaction import ClientTransaction
 from proxy.sip.flow import Flow
-from proxy.sip.message import Request, Response, field, parse, response
+from proxy.sip.message import Request, Response, field, response
+from proxy.sip.parser import parse
 from proxy.sip.server_transaction import ServerTransaction
 from proxy.sip.stack import Stack
 from tests.unit.net.hand_loop import HandLoop
@@ -74,7 +75,7 @@ class Bench:
         self.core = Recorder()
         self.stack.core = self.core
         self.transport = FakeTransport()
-        self.stack.transports.append(self.transport)  # type: ignore[arg-type]
+        self.stack.transports.append(self.transport)
         self.flow = FakeFlow(reliable=reliable)
         self.transport.flows[PEER] = self.flow
         self._asked: dict[ClientTransaction, bytes] = {}

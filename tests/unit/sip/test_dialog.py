@@ -6,7 +6,8 @@ import msgpack
 import pytest
 
 from proxy.sip.dialog import CONFIRMED, EARLY, Dialog, without_tag
-from proxy.sip.message import Request, Response, parse, response
+from proxy.sip.message import Request, Response, response
+from proxy.sip.parser import parse
 
 EDGE, CORE = b"<sip:edge.example.com;lr>", b"<sip:core.example.com;lr>"
 
@@ -148,5 +149,6 @@ def test_a_dialog_comes_back_from_a_snapshot_as_it_was() -> None:
     dialog.request(b"INFO", [])
     dialog.accepts(dialog.request(b"INFO", [], cseq=30))
     again = Dialog.restore(msgpack.unpackb(msgpack.packb(dialog.snapshot())))
-    assert all(getattr(again, name) == getattr(dialog, name) for name in Dialog.__slots__)
+    assert again.snapshot() == dialog.snapshot()
+    assert (again.target, again.routes, again.remote_cseq) == (dialog.target, dialog.routes, 30)
     assert again.request(b"BYE", []).encode() == dialog.request(b"BYE", []).encode()

@@ -4,18 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.sip.message import (
-    Message,
-    Request,
-    Response,
-    SipError,
-    field,
-    key_of,
-    parse,
-    response,
-    split_list,
-    tag_of,
-)
+from proxy.sip.message import Message, Request, Response, field, key_of, response, split_list, tag_of
+from proxy.sip.parser import SipError, parse
 
 INVITE = (
     b"INVITE sip:bob@example.com SIP/2.0\r\n"

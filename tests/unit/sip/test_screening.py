@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.sip.message import Request, parse
+from proxy.sip.message import Request
+from proxy.sip.parser import parse
 from proxy.sip.screening import screen
 
 

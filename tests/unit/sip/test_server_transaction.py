@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.sip.message import parse
+from proxy.sip.parser import parse
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from tests.unit.sip.bench import PEER, Bench, moments, near, start
 
