@@ -1,9 +1,9 @@
 # A node of Aqueduct. Host networking is meant (see docker-compose.yml): a relay with thousands of ports behind a
 # port-mapping bridge costs more than it protects.
 FROM debian:12-slim AS build
-RUN apt-get update && apt-get install -y --no-install-recommends python3 python3-venv && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends python3-dev python3-venv gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
-COPY pyproject.toml README.md ./
+COPY pyproject.toml setup.py README.md ./
 COPY proxy proxy
 COPY media media
 RUN python3 -m venv /opt/aqueduct && /opt/aqueduct/bin/pip install --no-cache-dir '.[uvloop]'

@@ -7,18 +7,19 @@ PACKAGES := tests/testbed/setup/packages.sh
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-asterisk test test-unit test-sim test-sipp test-integration lint bench soak clean sipp asterisk pjsua2
+.PHONY: help demo demo-asterisk test test-unit test-sim test-sipp test-integration test-plain lint bench soak compile plain
+.PHONY: clean sipp asterisk pjsua2
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 20
 
-demo: .venv/ready ## two backends carry calls, one is killed, the calls go on
+demo: compile ## two backends carry calls, one is killed, the calls go on
 	@.venv/bin/aqueduct demo
 
-demo-asterisk: .venv/ready asterisk ## the same with two real Asterisk
+demo-asterisk: compile asterisk ## the same with two real Asterisk
 	@.venv/bin/aqueduct demo --asterisk
 
-test: lint test-unit test-sim test-sipp test-integration ## everything below
+test: lint compile test-unit test-sim test-sipp test-integration test-plain ## everything below
 
 test-unit: .venv/ready ## protocol machines and pure functions (seconds)
 	@$(PYTEST) tests/unit tests/fuzz
@@ -26,11 +27,18 @@ test-unit: .venv/ready ## protocol machines and pure functions (seconds)
 test-sim: .venv/ready ## the node in virtual time, with faults
 	@$(PYTEST) tests/sim
 
-test-sipp: .venv/ready sipp ## every call flow against SIPp
+test-sipp: compile sipp ## every call flow against SIPp
 	@$(PYTEST) tests/sipp
 
-test-integration: .venv/ready sipp asterisk pjsua2 ## against real Asterisk, with PJSIP's phones
+test-integration: compile sipp asterisk pjsua2 ## against real Asterisk, with PJSIP's phones
 	@$(PYTEST) tests/integration
+
+test-plain: .venv/ready ## the same source not compiled: a copy without the compiled modules
+	@rm -rf build/plain && mkdir -p build/plain
+	@cp -r --preserve=timestamps pyproject.toml proxy media tests docs build/plain
+	@find build/plain -name '*.so' -delete
+	@cd build/plain && ../../$(PYTEST) tests/unit tests/fuzz
+	@cd build/plain && ../../$(PYTEST) tests/sim -m plain
 
 lint: .venv/ready ## style, types and the layering of the packages
 	@.venv/bin/ruff check
@@ -38,21 +46,30 @@ lint: .venv/ready ## style, types and the layering of the packages
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-bench: .venv/ready .venv/ready-bench sipp asterisk ## figures as JSON, peers measured in the same run
-	@$(PACKAGES) kamailio=kamailio rtpengine=rtpengine-daemon gcc=build-essential
+bench: compile .venv/ready-bench sipp asterisk ## figures as JSON, peers measured in the same run
+	@$(PACKAGES) kamailio=kamailio rtpengine=rtpengine-daemon
 	@for each in calls relay failover memory; do $(PYTHON) -m bench.$$each || exit; done
 
-soak: .venv/ready ## the simulation with thousands of seeds
+soak: compile ## the simulation with thousands of seeds
 	@$(PYTHON) -m tests.sim.soak
 
+compile: .venv/compiled ## with mypyc, what every SIP message goes through
+
+plain: ## undo that: what is edited runs as it is
+	@rm -f .venv/compiled *.so proxy/*/*.so
+
 clean: ## remove everything that was made here
-	rm -rf proxy/sip/*.so .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf *.so proxy/*/*.so .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # --- set-up: nothing is done twice
 
-.venv/ready: pyproject.toml setup.py proxy/sip/_scan.c tests/testbed/setup/venv.sh
+.venv/ready: pyproject.toml tests/testbed/setup/venv.sh
 	@tests/testbed/setup/venv.sh dev,uvloop
+	@touch $@
+
+.venv/compiled: .venv/ready setup.py tests/testbed/setup/compile.sh $(wildcard proxy/sip/*.py proxy/calls/*.py proxy/net/*.py)
+	@tests/testbed/setup/compile.sh
 	@touch $@
 
 .venv/ready-bench: .venv/ready

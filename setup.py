@@ -1,5 +1,33 @@
-"""The optional part that is not Python: without a compiler it is left out, and nothing but CPU time changes."""
+"""What every SIP message goes through is compiled with mypyc, from the same source (docs/decisions/0005).
+
+Where mypy or a compiler is missing, or AQUEDUCT_PLAIN is set, it stays plain Python: nothing but CPU time changes.
+"""
+
+import os
+from glob import glob
 
 from setuptools import Extension, setup
 
-setup(ext_modules=[Extension("proxy.sip._scan", ["proxy/sip/_scan.c"], extra_compile_args=["-O2"], optional=True)])
+PLAIN_ROOMS = ("digest", "lookup", "offer_answer", "resolver", "user_agent", "__init__", "snapshot")
+# Not the configuration of this project: what the compiled rooms import need not be installed where they are built.
+MYPY_OPTIONS = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
+
+
+def compiled() -> list[Extension]:
+    if os.environ.get("AQUEDUCT_PLAIN"):
+        return []
+    try:
+        from mypyc.build import mypycify
+    except ImportError:
+        return []
+    rooms = sorted(glob("proxy/sip/*.py") + glob("proxy/calls/*.py"))
+    hot = [path for path in rooms if not path.endswith(tuple(f"/{name}.py" for name in PLAIN_ROOMS))]
+    extensions = mypycify(
+        [*MYPY_OPTIONS, "proxy/net/timers.py", *hot], opt_level="2", debug_level="0", group_name="aqueduct"
+    )
+    for extension in extensions:
+        extension.optional = True
+    return extensions
+
+
+setup(ext_modules=compiled())

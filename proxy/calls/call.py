@@ -177,10 +177,16 @@ class Call:
             waiting, self.held_events = self.held_events, None
             for index, event in enumerate(waiting):
                 event()
-                if self.held_events is not None:  # one of them had to wait again: the rest stays behind it
-                    self.held_events += waiting[index + 1 :]
+                if self._wait_again(waiting, index + 1):
                     return
         self.held_events = None
+
+    def _wait_again(self, events: list[Event], first: int) -> bool:
+        """An event that was let go may have to wait again: the rest stays behind it."""
+        if self.held_events is None:
+            return False
+        self.held_events += events[first:]
+        return True
 
     def snapshot(self) -> dict[str, Any]:
         """See `proxy.calls.snapshot`."""

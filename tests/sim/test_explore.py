@@ -55,6 +55,7 @@ def does_not_switch_the_media(world: World) -> None:
     world.relay.switch = switch  # type: ignore[method-assign, assignment]
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     ("ablate", "complaint"),
     [
@@ -67,6 +68,7 @@ def test_a_safeguard_that_is_switched_off_is_noticed(ablate: Callable[[World], N
     assert complaint in first_violations(ablate)
 
 
+@pytest.mark.plain
 def test_a_held_invite_that_is_not_refused_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Call, "refuse_held_invites", lambda call, leg: None)
     assert "although a server was there" in first_violations(None) or "hears nobody" in first_violations(None)

@@ -65,6 +65,7 @@ def test_recovered_calls_are_freed_without_the_collector(mode: str) -> None:
     assert left_without_the_collector(mode) == []
 
 
+@pytest.mark.plain
 def test_a_leg_that_is_not_unlinked_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Leg, "unlink", lambda leg: None)
     assert any("Leg" in each for each in left_without_the_collector("relay"))

@@ -114,6 +114,7 @@ def test_a_re_invite_that_meets_ours_is_refused_with_491_and_tried_again() -> No
     assert play(script, mode="direct") == []
 
 
+@pytest.mark.plain
 def test_glare_for_ever_is_what_happens_without_that(monkeypatch: pytest.MonkeyPatch) -> None:
     async def script(world: World) -> None:
         call = await world.place(1)
@@ -156,6 +157,7 @@ def test_a_second_backend_may_die_before_the_first_failover_is_over(mode: str) -
     assert play(script, servers=3, mode=mode) == []
 
 
+@pytest.mark.plain
 def test_a_recovery_that_waits_for_a_dead_backup_is_noticed() -> None:
     async def script(world: World) -> None:
         await world.place(1)

@@ -106,6 +106,7 @@ def test_a_late_200_of_a_backup_that_was_passed_over_is_ended(mode: str) -> None
     assert play(answer_timeout_is_short, mode=mode, servers=3, recovery=recovery) == []
 
 
+@pytest.mark.plain
 def test_a_late_200_that_nobody_ends_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(InviteClientTransaction, "give_up", lambda placed: placed.fail(408))
     with pytest.raises(AssertionError, match="within 5"):

@@ -53,6 +53,7 @@ def test_cseq_rises_above_all_that_the_caller_saw_whichever_backend_asks() -> No
     assert play(backends_speak_to_the_caller_one_after_the_other) == []
 
 
+@pytest.mark.plain
 def test_a_cseq_that_begins_anew_with_the_backup_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     restarts_cseq(monkeypatch)
     with pytest.raises(AssertionError):

@@ -29,10 +29,6 @@ if [ ! -x .venv/bin/python ] || ! .venv/bin/python -c 'import pip' 2>/dev/null; 
   rm -rf .venv
   "$python" -m venv .venv
 fi
-# The fast way through plain SIP messages is compiled where that can be; without it all is Python.
-header=$(.venv/bin/python -c 'import sys, sysconfig; print(sysconfig.get_paths()["include"] + "/Python.h", "python%d.%d-dev" % sys.version_info[:2])')
-needed=(gcc=build-essential)
-[ -e "${header% *}" ] || needed+=("headers-of-python=${header#* }")
-tests/testbed/setup/packages.sh "${needed[@]}" || echo "without a compiler: SIP messages are read in Python alone"
 echo "installing the project into .venv ($(.venv/bin/python -V))"
-.venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$extras]"
+# `make compile` compiles; an installation in the source tree need not.
+AQUEDUCT_PLAIN=1 .venv/bin/python -m pip install -q --disable-pip-version-check -e ".[$extras]"
