@@ -20,6 +20,7 @@ from proxy.calls.snapshot import SnapshotError, restore
 from proxy.config import Settings
 from proxy.failover import Failovers
 from proxy.health import Health
+from proxy.health.synthetic import Synthetic
 from proxy.net.api import Network
 from proxy.net.timers import Timers
 from proxy.sip.stack import Stack
@@ -53,6 +54,7 @@ class Node:
         self.health = Health(self.backends, network, loop, rng, sip.listen[0].host, settings.node.name)
         self.failovers = Failovers(self.calls, self.backends, self.health, loop)
         self.calls.on_live_result = self.health.report_live
+        self.synthetic = Synthetic(self.backends, self.health, loop, rng)
         self.relay = relay
         self.direct = direct
         self.stall = Stall(loop)
@@ -78,10 +80,12 @@ class Node:
             await tcp.listen()
             self.stack.transports.append(tcp)
         self.health.start()
+        self.synthetic.start()
 
     async def stop(self) -> None:
         """Stop without ending the calls: their legs stand, the relay goes on, a successor may restore them."""
         self.stall.stop()
+        await self.synthetic.stop()
         self.health.stop()
         await self.failovers.close()
         await self.stack.close()

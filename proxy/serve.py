@@ -16,12 +16,15 @@ import time
 from pathlib import Path
 
 from media.direct import DirectPlane
+from media.probe.call import Caller
+from media.probe.client import ProbeCaller, ProbeOptions, installed
 from media.relay.client import RelayPlane
 from media.relay.latch import LatchPolicy
 from media.relay.link import RelayOptions
 from proxy.admin.control import ControlServer
 from proxy.admin.orders import handlers
 from proxy.config import Settings
+from proxy.net.api import Network
 from proxy.net.asyncio_network import AsyncioNetwork
 from proxy.node import Node
 from proxy.sip.lookup import DnsLookup, read_hosts
@@ -30,6 +33,7 @@ from proxy.sip.resolver import Resolver
 log = logging.getLogger(__name__)
 
 IDLE_COLLECT_S = 60.0
+PROBE_PORTS = 32  # of the upper end of media.ports: the relay begins at the lower one
 
 
 def control_path(settings: Settings) -> Path:
@@ -48,6 +52,7 @@ async def serve(settings: Settings) -> None:
     anchored = settings.media.mode == "relay" or any(pool.media == "relay" for pool in settings.pools.values())
     relay = await RelayPlane.start(relay_options(settings), rng) if anchored else direct
     node = Node(settings, loop, AsyncioNetwork(loop), relay, direct, rng)
+    node.synthetic.callers.update(synthetic_callers(settings, node.network, rng))
     await node.start()
     carried = tuple(dict.fromkeys(listen.transport for listen in settings.sip.listen))
     node.stack.resolver = Resolver(loop, rng, DnsLookup(), transports=carried, hosts=read_hosts())
@@ -85,6 +90,25 @@ def relay_options(settings: Settings) -> RelayOptions:
         ports=(settings.media.ports.first, settings.media.ports.last),
         latch=LatchPolicy(settings.media.latch),
     )
+
+
+def synthetic_callers(settings: Settings, network: Network, rng: random.Random) -> dict[str, Caller]:
+    """Who places the test calls of the pools that want them, by the names that settings give them."""
+    wanted = {pool.health.synthetic.caller for pool in settings.pools.values() if pool.health.synthetic.extension}
+    callers: dict[str, Caller] = {}
+    listen, media, name = settings.sip.listen[0].host, settings.media, settings.node.name
+    sip_host = media.address if listen in ("0.0.0.0", "::") else listen
+    if "pjsua2" in wanted and not installed():
+        log.warning("pjsua2 is not installed: synthetic calls are placed by the built-in caller")
+    elif "pjsua2" in wanted:
+        ports = (max(media.ports.first, media.ports.last + 1 - PROBE_PORTS), media.ports.last)
+        callers["pjsua2"] = ProbeCaller(ProbeOptions(sip_host, media.address, ports, name))
+    if wanted - callers.keys():
+        from proxy.health.caller import BuiltInCaller  # it needs numpy, which this process otherwise does without
+
+        builtin = BuiltInCaller(network, asyncio.get_running_loop(), rng, sip_host, media.address, media.ports, name)
+        callers.update(dict.fromkeys(wanted - callers.keys(), builtin))
+    return callers
 
 
 async def _collect_when_idle(node: Node) -> None:

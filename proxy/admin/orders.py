@@ -54,6 +54,7 @@ def backend_row(node: Node, backend: Backend) -> dict[str, Any]:
         "calls": backend.calls,
         "fenced": backend.fenced,
         **node.health.explain(backend),
+        "synthetic": node.synthetic.explain(backend),
     }
 
 

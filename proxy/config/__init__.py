@@ -13,6 +13,7 @@ from proxy.config.settings import (
     RouteSettings,
     Settings,
     SipSettings,
+    SyntheticSettings,
 )
 from proxy.config.values import Listen, PortRange, Transport
 
@@ -32,6 +33,7 @@ __all__ = [
     "RouteSettings",
     "Settings",
     "SipSettings",
+    "SyntheticSettings",
     "Transport",
     "load",
     "parse",

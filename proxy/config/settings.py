@@ -79,6 +79,25 @@ class MediaSettings(Section):
     any: the first source that sends (NAT)."""
 
 
+class SyntheticSettings(Section):
+    """Test calls to the backends of a pool. Each must hear its own echo, or the backend's tone."""
+
+    extension: str | None = Field(default=None, min_length=1, pattern=r"^[^\s@<>;?]+$")
+    """User part of the URI that is called: it answers and echoes, or plays a tone. null: no test calls."""
+    interval_s: float = Field(default=30, ge=1, le=3600)
+    """Time from the end of a test call to a backend to the next one."""
+    deadline_ms: int = Field(default=2000, ge=100, le=30000)
+    """Within this it must be answered, and within this again it must hear the tone."""
+    listen_ms: int = Field(default=500, ge=20, le=30000)
+    """So long it goes on listening, for gaps."""
+    tone_hz: int | None = Field(default=None, ge=50, le=3950, multiple_of=50)
+    """What the extension plays; null: it echoes what we say."""
+    fall: int = Field(default=2, ge=1, le=100)
+    """Test calls in a row that hear nothing until it counts."""
+    caller: Literal["pjsua2", "builtin"] = "pjsua2"
+    """pjsua2: a phone of another make, in a process of its own; where it is not installed: builtin."""
+
+
 class HealthSettings(Section):
     """How the backends of a pool are watched. docs/diagnoses.md says what these cost and buy."""
 
@@ -106,6 +125,8 @@ class HealthSettings(Section):
     """Window in which times down are counted."""
     flap_hold_s: int = Field(default=60, ge=1, le=86400)
     """A Flapping backend must answer without a break for this long to come back."""
+    synthetic: SyntheticSettings = SyntheticSettings()
+    """Test calls to them."""
 
 
 class RecoverySettings(Section):

@@ -63,6 +63,7 @@ cat >"$work/config_site.h" <<'H'
 #define PJSUA_MAX_CONF_PORTS              1024
 #define PJ_IOQUEUE_MAX_HANDLES            4096
 #define PJSIP_MAX_PKT_LEN                 16000
+#define PJ_LOG_MAX_LEVEL                  3     /* nothing on the console before it can be told to be quiet */
 H
 optimize="-O1 -g0 -fPIC -DNDEBUG -fno-strict-aliasing"
 configuration=(--enable-epoll --with-external-srtp --disable-sound --disable-video --disable-upnp --disable-libuuid
