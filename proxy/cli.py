@@ -124,8 +124,7 @@ def calls(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     for row in rows:
         legs = "  ".join(f"{leg['name']}={leg['backend'] or leg['peer']}" for leg in row["legs"])
         state = row["state"] + (" on hold" if row["on_hold"] else "")
-        media = "relay" if row["anchored"] else "direct"
-        table.add_row(row["id"], state, row["from"], row["to"], str(row["age_s"]), media, legs)
+        table.add_row(row["id"], state, row["from"], row["to"], str(row["age_s"]), row["media"], legs)
     console.print(table)
 
 

@@ -42,6 +42,7 @@ class Node:
         relay: MediaPlane,
         direct: MediaPlane,
         rng: random.Random,
+        rtpengine: MediaPlane | None = None,
     ) -> None:
         self.settings = settings
         self.loop = loop
@@ -50,13 +51,14 @@ class Node:
         sip = settings.sip
         self.stack = Stack(self.timers, rng, Times(t1=sip.t1_ms / 1000, t2=sip.t2_ms / 1000))
         self.backends = Backends(settings)
-        self.calls = Calls(settings, self.stack, self.backends, relay, direct, rng)
+        self.calls = Calls(settings, self.stack, self.backends, relay, direct, rng, rtpengine)
         self.health = Health(self.backends, network, loop, rng, sip.listen[0].host, settings.node.name)
         self.failovers = Failovers(self.calls, self.backends, self.health, loop)
         self.calls.on_live_result = self.health.report_live
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
         self.relay = relay
         self.direct = direct
+        self.rtpengine = rtpengine
         self.stall = Stall(loop)
         self.started_at = loop.time()
 
@@ -91,6 +93,8 @@ class Node:
         await self.stack.close()
         await self.relay.close()
         await self.direct.close()
+        if self.rtpengine is not None:
+            await self.rtpengine.close()
 
     # -- state that outlives the process
 

@@ -21,6 +21,7 @@ from media.probe.client import ProbeCaller, ProbeOptions, installed
 from media.relay.client import RelayPlane
 from media.relay.latch import LatchPolicy
 from media.relay.link import RelayOptions
+from media.rtpengine import NodeOptions, RtpenginePlane, Watch
 from proxy.admin.control import ControlServer
 from proxy.admin.orders import handlers
 from proxy.config import Settings
@@ -49,9 +50,9 @@ async def serve(settings: Settings) -> None:
     state_dir = settings.node.state_dir
     state_dir.mkdir(parents=True, exist_ok=True)
     direct = DirectPlane(loop, rng, settings.media.address)
-    anchored = settings.media.mode == "relay" or any(pool.media == "relay" for pool in settings.pools.values())
-    relay = await RelayPlane.start(relay_options(settings), rng) if anchored else direct
-    node = Node(settings, loop, AsyncioNetwork(loop), relay, direct, rng)
+    relay = await RelayPlane.start(relay_options(settings), rng) if settings.uses_media("relay") else direct
+    rtpengine = await start_rtpengine(settings, rng) if settings.uses_media("rtpengine") else None
+    node = Node(settings, loop, AsyncioNetwork(loop), relay, direct, rng, rtpengine)
     node.synthetic.callers.update(synthetic_callers(settings, node.network, rng))
     await node.start()
     carried = tuple(dict.fromkeys(listen.transport for listen in settings.sip.listen))
@@ -109,6 +110,14 @@ def synthetic_callers(settings: Settings, network: Network, rng: random.Random) 
         builtin = BuiltInCaller(network, asyncio.get_running_loop(), rng, sip_host, media.address, media.ports, name)
         callers.update(dict.fromkeys(wanted - callers.keys(), builtin))
     return callers
+
+
+async def start_rtpengine(settings: Settings, rng: random.Random) -> RtpenginePlane:
+    media = settings.media
+    interval_s = media.ping_interval_ms / 1000
+    watch = Watch(interval_s, media.ping_fall, silence_s=media.ping_fall * interval_s)
+    nodes = [NodeOptions(node.address, node.weight) for node in media.nodes]
+    return await RtpenginePlane.start(media.address, nodes, rng, strict=media.latch == "strict", watch=watch)
 
 
 async def _collect_when_idle(node: Node) -> None:

@@ -67,7 +67,7 @@ def call_row(node: Node, call: Call) -> dict[str, Any]:
         "from": call.from_value.decode(errors="replace"),
         "to": call.to_value.decode(errors="replace"),
         "age_s": round(now - call.created_at, 1),
-        "anchored": call.media.anchors,
+        "media": node.calls.media_mode(call),
         "legs": [
             {
                 "name": leg.name,

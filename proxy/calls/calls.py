@@ -19,7 +19,7 @@ from proxy.calls.headers import crossing
 from proxy.calls.invite import forwarded, invite
 from proxy.calls.leg import Leg
 from proxy.calls.setup import Setup
-from proxy.config import Settings
+from proxy.config import MediaMode, Settings
 from proxy.net.api import Address
 from proxy.sip.client_transaction import InviteClientTransaction, OnResponse
 from proxy.sip.dialog import Dialog, without_tag
@@ -48,6 +48,7 @@ class Calls:
         relay: MediaPlane,
         direct: MediaPlane,
         rng: random.Random,
+        rtpengine: MediaPlane | None = None,
     ) -> None:
         self.settings = settings
         self.stack = stack
@@ -55,6 +56,7 @@ class Calls:
         self.router = Router(settings.routes, backends)
         self.relay = relay
         self.direct = direct
+        self.rtpengine = rtpengine
         self.rng = rng
         self.now = stack.timers.now
         self.live: dict[str, Call] = {}
@@ -129,7 +131,7 @@ class Calls:
             self.counts["no_backend"] += 1
             transaction.reply(503, extra=((b"retry-after", b"Retry-After: 1"),))
             return
-        call = self.new_call(f"{self.rng.getrandbits(64):016x}", anchored=pool.media_mode == "relay")
+        call = self.new_call(f"{self.rng.getrandbits(64):016x}", pool.media_mode)
         call.uri = request.uri
         call.from_value = without_tag(request.from_)
         call.to_value = request.to
@@ -153,8 +155,15 @@ class Calls:
 
         return self.router.route(source, user_of(request.uri).decode(errors="replace"), header)
 
-    def new_call(self, call_id: str, *, anchored: bool) -> Call:
-        return Call(self, call_id, self.relay if anchored else self.direct, self.now())
+    def new_call(self, call_id: str, mode: MediaMode) -> Call:
+        media = {"relay": self.relay, "direct": self.direct, "rtpengine": self.rtpengine}[mode]
+        assert media is not None
+        return Call(self, call_id, media, self.now())
+
+    def media_mode(self, call: Call) -> MediaMode:
+        if call.media is self.rtpengine:
+            return "rtpengine"
+        return "relay" if call.media.anchors else "direct"
 
     def register(self, call: Call) -> None:
         self.live[call.id] = call

@@ -40,7 +40,7 @@ def snapshot(call: Call) -> dict[str, Any]:
         "a": _leg(call.a, now),
         "b": _leg(call.b, now) if call.b else None,
         "media": call.media.snapshot(call.id),
-        "anchored": call.media.anchors,
+        "mode": call.calls.media_mode(call),
     }
 
 
@@ -78,7 +78,7 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg]) -> Call:
         raise ValueError("it is live here")
     if state["state"] != "talking":
         raise ValueError(f"a call that is {state['state']} cannot be restored")
-    call = calls.new_call(state["id"], anchored=state["anchored"])
+    call = calls.new_call(state["id"], state["mode"])
     now = calls.now()
     call.state = state["state"]
     call.created_at = now - state["age_s"]

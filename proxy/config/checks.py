@@ -23,6 +23,7 @@ def near(word: str, known: list[str]) -> str:
 
 def cross_checks(settings: Settings) -> Iterator[Problem]:
     yield from _sip(settings)
+    yield from _rtpengines(settings)
     yield from _backends(settings)
     for name, pool in settings.pools.items():
         yield from _pool(("pools", name), pool)
@@ -49,6 +50,17 @@ def _sip(settings: Settings) -> Iterator[Problem]:
                 ("sip", "advertise"),
                 f"an address for Via and Contact, because {listen} listens on all of them",
             )
+
+
+def _rtpengines(settings: Settings) -> Iterator[Problem]:
+    media = settings.media
+    if settings.uses_media("rtpengine") and not media.nodes:
+        yield ("media", "nodes"), "at least one rtpengine, because media: rtpengine is asked for"
+    seen: set[Address] = set()
+    for index, node in enumerate(media.nodes):
+        if node.address in seen:
+            yield ("media", "nodes", index, "address"), "every rtpengine once; this address is there twice"
+        seen.add(node.address)
 
 
 def _backends(settings: Settings) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ from proxy.config.values import (
     Listen,
     ListenValue,
     NetworkValue,
+    NgAddressValue,
     PatternValue,
     PortRange,
     PortRangeValue,
@@ -25,7 +26,7 @@ from proxy.config.values import (
 )
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
-MediaMode = Literal["relay", "direct"]
+MediaMode = Literal["relay", "rtpengine", "direct"]
 Role = Literal["primary", "backup"]
 
 
@@ -65,13 +66,30 @@ class SipSettings(Section):
     """Follow a 3xx of a backend instead of passing it on."""
 
 
+class RtpengineSettings(Section):
+    """One rtpengine."""
+
+    address: NgAddressValue
+    """Numeric address and port of its ng protocol over UDP (listen-ng); without port 2223."""
+    weight: int = Field(default=1, ge=1, le=1000)
+    """Share of sessions relative to the others."""
+
+
 class MediaSettings(Section):
     """Media."""
 
     mode: MediaMode = "relay"
-    """relay: RTP flows through this node. direct: SDP passes through. A pool can override it."""
+    """relay: RTP flows through this node. rtpengine: through one of `nodes`. direct: SDP passes through. A pool can
+    override it."""
+    nodes: tuple[RtpengineSettings, ...] = ()
+    """The rtpengine daemons. A call goes to the one with the fewest sessions for its weight; when a daemon dies, its
+    calls go to the others."""
+    ping_interval_ms: int = Field(default=100, ge=20, le=10000)
+    """Time between probes of an rtpengine."""
+    ping_fall: int = Field(default=4, ge=2, le=100)
+    """Unanswered probes in a row that make it down; a host that refuses (ICMP) makes it down after two."""
     address: HostValue = "127.0.0.1"
-    """Our address in SDP."""
+    """Our address in SDP: of the relay, and in the o= line always."""
     ports: PortRangeValue = PortRange(20000, 29999)
     """Ports of the relay, two a stream."""
     latch: Literal["strict", "address", "any"] = "address"
@@ -204,3 +222,7 @@ class Settings(Section):
     """Pools of backends by name."""
     routes: tuple[RouteSettings, ...] = Field(min_length=1)
     """Routing rules; the first that matches decides."""
+
+    def uses_media(self, mode: MediaMode) -> bool:
+        """Is there a pool whose media goes this way, or is it the way of the node?"""
+        return mode == self.media.mode or any(pool.media == mode for pool in self.pools.values())

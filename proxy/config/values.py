@@ -16,6 +16,7 @@ from proxy.net.api import Address
 
 Transport = Literal["udp", "tcp"]
 SIP_PORT = 5060
+NG_PORT = 2223
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -58,7 +59,7 @@ def parse_host(value: Any) -> str:
         raise ValueError("a numeric IPv4 or IPv6 address, like 192.0.2.10 or 2001:db8::10") from None
 
 
-def parse_address(value: Any) -> Address:
+def parse_address(value: Any, default_port: int = SIP_PORT) -> Address:
     """`192.0.2.10:5060`, `[2001:db8::10]:5060`, or either without a port (then 5060)."""
     if isinstance(value, tuple):
         return value
@@ -67,11 +68,16 @@ def parse_address(value: Any) -> Address:
         host, closed, rest = text[1:].partition("]")
         if not closed or (rest and not rest.startswith(":")):
             raise ValueError("an IPv6 address in brackets and a port, like [2001:db8::10]:5060")
-        return parse_host(host), _port(rest[1:]) if rest else SIP_PORT
+        return parse_host(host), _port(rest[1:]) if rest else default_port
     if text.count(":") > 1:
-        return parse_host(text), SIP_PORT
+        return parse_host(text), default_port
     host, colon, port = text.partition(":")
-    return parse_host(host), _port(port) if colon else SIP_PORT
+    return parse_host(host), _port(port) if colon else default_port
+
+
+def parse_ng_address(value: Any) -> Address:
+    """The same for the ng protocol of rtpengine (without a port 2223)."""
+    return parse_address(value, NG_PORT)
 
 
 def parse_listen(value: Any) -> Listen:
@@ -130,6 +136,7 @@ _AS_TEXT = PlainSerializer(_text, return_type=str, when_used="json")
 
 HostValue = Annotated[str, BeforeValidator(parse_host)]
 AddressValue = Annotated[tuple[str, int], BeforeValidator(parse_address), _AS_TEXT]
+NgAddressValue = Annotated[tuple[str, int], BeforeValidator(parse_ng_address), _AS_TEXT]
 ListenValue = Annotated[Listen, BeforeValidator(parse_listen), _AS_TEXT]
 PortRangeValue = Annotated[PortRange, BeforeValidator(parse_port_range), _AS_TEXT]
 NetworkValue = Annotated[Network, BeforeValidator(parse_network), _AS_TEXT]
