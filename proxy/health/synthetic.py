@@ -94,7 +94,7 @@ class Synthetic:
     async def _try(self, backend: Backend, settings: SyntheticSettings) -> bool:
         """One call. True: it failed, and another one should say soon whether that was chance."""
         record = self._records[backend]
-        stalls = self._health.selfcheck.stalls
+        stalls = self._stalls()
         try:
             outcome = await self.callers[settings.caller].place(_call(backend, settings))
         except CallerFailed as error:
@@ -113,7 +113,7 @@ class Synthetic:
             record.refused += 1
             self._complain(backend, record, str(outcome))
             return False
-        if backend.verdict is Verdict.DOWN or self._health.selfcheck.stalls != stalls:
+        if backend.verdict is Verdict.DOWN or self._stalls() != stalls:
             return False  # it died meanwhile, or we stood still: what was not heard then is not held against it
         record.failed += 1
         record.in_a_row += 1
@@ -122,6 +122,12 @@ class Synthetic:
         self._complain(backend, record, str(outcome))
         self._health.observe(backend, Evidence.SYNTHETIC_FAILED)
         return False
+
+    def _stalls(self) -> int:
+        """How often this process has stood still until now."""
+        selfcheck = self._health.selfcheck
+        selfcheck.awake(self._loop.time())
+        return selfcheck.stalls
 
     def _complain(self, backend: Backend, record: Record, trouble: str) -> None:
         kind = trouble.split(",")[0]  # not the figures
