@@ -47,7 +47,6 @@ class BuiltInCaller:
         tcp = TcpTransport(network, timers, (sip_host, 0), stack.receive, stack.flow_closed)
         stack.transports.append(tcp)
         self._agent = UserAgent(stack, agent)
-        self._parting: set[asyncio.Task[int]] = set()  # the loop holds tasks only weakly
 
     async def place(self, call: SyntheticCall) -> Outcome:
         listening = _Listening(self._loop, Ear(call.hears_hz))
@@ -70,21 +69,12 @@ class BuiltInCaller:
     ) -> Outcome:
         loop, ear = self._loop, listening.ear
         answered_at = loop.time()
-        agreed = _agreed(session.remote_sdp)
-        if agreed is not None:
-            remote, payload_type, codec = agreed
-            listening.codec, listening.payload_type = codec, payload_type
-            sequence, stamp, ssrc = (self._rng.getrandbits(bits) for bits in (16, 32, 32))
-            due = answered_at
-            while not session.ended.done():
-                port.send(pack(payload_type, sequence, stamp, ssrc, _FRAMES[codec]), remote)
-                sequence, stamp, due = sequence + 1, stamp + PACKET_SAMPLES, due + FRAME_S
-                until = answered_at + call.hear_s if ear.first_at is None else ear.first_at + call.listen_s
-                if loop.time() >= until:
-                    break
-                await asyncio.sleep(due - loop.time())
-        ended = session.ended.done()
-        outcome = Outcome(
+        try:
+            await self._listen(call, session, port, listening)
+            ended = session.ended.done()
+        finally:  # also when the node stops in the middle
+            self._hang_up(session)
+        return Outcome(
             200,
             setup_s,
             listening.packets,
@@ -92,11 +82,29 @@ class BuiltInCaller:
             ear.longest_gap_s(loop.time()),
             ended,
         )
-        if not ended:
-            parting = loop.create_task(session.bye())  # the answer to it says nothing new
-            self._parting.add(parting)
-            parting.add_done_callback(self._parting.discard)
-        return outcome
+
+    async def _listen(self, call: SyntheticCall, session: Session, port: UdpPort, listening: _Listening) -> None:
+        """Say the tone until enough was heard, or not in time."""
+        agreed = _agreed(session.remote_sdp)
+        if agreed is None:
+            return
+        remote, payload_type, codec = agreed
+        listening.codec, listening.payload_type = codec, payload_type
+        loop, ear = self._loop, listening.ear
+        sequence, stamp, ssrc = (self._rng.getrandbits(bits) for bits in (16, 32, 32))
+        began = due = loop.time()
+        while not session.ended.done():
+            port.send(pack(payload_type, sequence, stamp, ssrc, _FRAMES[codec]), remote)
+            sequence, stamp, due = sequence + 1, stamp + PACKET_SAMPLES, due + FRAME_S
+            if loop.time() >= (began + call.hear_s if ear.first_at is None else ear.first_at + call.listen_s):
+                return
+            await asyncio.sleep(due - loop.time())
+
+    def _hang_up(self, session: Session) -> None:
+        if not session.ended.done():
+            session.end("heard enough")
+            bye = session.dialog.request(b"BYE", [])
+            self._agent.stack.request(bye, self._agent.way(session), lambda _: None)  # the answer says nothing new
 
     def _open(self, listening: _Listening) -> UdpPort:
         first, last = self._ports
@@ -108,8 +116,6 @@ class BuiltInCaller:
         raise CallerFailed(f"no RTP port is free on {self._media_host}")
 
     async def close(self) -> None:
-        for task in list(self._parting):
-            task.cancel()
         await self._agent.close()
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,11 +35,16 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield start_site(stack, tmp_path)
 
 
-def start_site(stack: ExitStack, folder: Path) -> Site:
+def start_site(
+    stack: ExitStack, folder: Path, *, pool: Mapping[str, Any] | None = None, additions: Mapping[str, str] | None = None
+) -> Site:
+    """`pool` are more settings of the pool, `additions` go to the end of Asterisk's files."""
     if not (ROOT_FOLDER / "bin" / "asterisk").exists():
         pytest.fail("no Asterisk in .cache/asterisk-root; `make asterisk` puts one there")
     primary, backup = (
-        stack.enter_context(Asterisk(name, host, folder / name, root=ROOT_FOLDER, rtp_ports=ports, tone_hz=hz))
+        stack.enter_context(
+            Asterisk(name, host, folder / name, root=ROOT_FOLDER, rtp_ports=ports, tone_hz=hz, additions=additions)
+        )
         for name, host, ports, hz in (
             ("as1", BACKENDS[0], (12000, 13999), PRIMARY_HZ),
             ("as2", BACKENDS[1], (14000, 15999), BACKUP_HZ),
@@ -47,7 +53,9 @@ def start_site(stack: ExitStack, folder: Path) -> Site:
     primary.wait_ready()
     backup.wait_ready()
     addresses = {asterisk.name: asterisk.address for asterisk in (primary, backup)}
-    proxy = stack.enter_context(Aqueduct(settings(PROXY, addresses, folder), folder))
+    configuration = settings(PROXY, addresses, folder)
+    configuration["pools"]["pbx"].update(pool or {})
+    proxy = stack.enter_context(Aqueduct(configuration, folder))
     proxy.wait_ready()
     proxy.wait_for_backends()
     return Site(primary, backup, proxy)
