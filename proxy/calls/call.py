@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from proxy.calls.calls import Calls
     from proxy.calls.midcall import Reinvite
     from proxy.calls.setup import Setup
+    from proxy.calls.standby import Standby
 
 RINGING, TALKING, ENDED = "ringing", "talking", "ended"
 
@@ -52,7 +53,7 @@ class Call:
 
     __slots__ = (
         "_fields", "a", "answered_at", "b", "calls", "created_at", "from_value", "held_events", "holders", "id",
-        "legs_made", "media", "min_se_s", "on_ended", "reinvite", "setup", "state", "to_value", "uri",
+        "legs_made", "media", "min_se_s", "on_ended", "reinvite", "setup", "standby", "state", "to_value", "uri",
     )  # fmt: skip
 
     def __init__(self, calls: Calls, call_id: str, media: MediaPlane, created_at: float) -> None:
@@ -64,6 +65,7 @@ class Call:
         self.answered_at = 0.0
         self.a: Leg = None  # type: ignore[assignment]  # set by Calls before anybody sees the call
         self.b: Leg | None = None
+        self.standby: Standby | None = None  # of a hot call, when it stands
         self.uri = b""
         self.from_value = b""
         self.to_value = b""
@@ -99,7 +101,12 @@ class Call:
         return other
 
     def legs(self) -> tuple[Leg, ...]:
+        """Those in place."""
         return (self.a, self.b) if self.b else (self.a,)
+
+    def all_legs(self) -> tuple[Leg, ...]:
+        """Those in place, and the standby."""
+        return (*self.legs(), self.standby.leg) if self.standby else self.legs()
 
     def leg_on(self, backend: Backend) -> Leg | None:
         for leg in self.legs():
@@ -110,6 +117,17 @@ class Call:
     def next_leg_name(self) -> str:
         self.legs_made += 1
         return f"b{self.legs_made}"
+
+    @property
+    def quiet(self) -> bool:
+        """It talks, and no exchange of descriptions is under way."""
+        return (
+            self.state == TALKING
+            and self.held_events is None
+            and self.setup is None
+            and self.reinvite is None
+            and not any(leg.offers_pending() for leg in self.legs())
+        )
 
     @property
     def on_hold(self) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from media.api import MediaPlane
 from proxy.backends import Backend, Backends, Pool, Router
-from proxy.calls import midcall, session_timer
+from proxy.calls import midcall, session_timer, standby
 from proxy.calls.call import ENDED, TALKING, Call, HeldRequest
 from proxy.calls.headers import crossing
 from proxy.calls.invite import forwarded, invite
@@ -64,6 +64,9 @@ class Calls:
         self.counts: Counter[str] = Counter()
         self.left_behind: dict[str, list[tuple[Dialog, Flow]]] = {}  # by backend: dialogs that it may still hold
         self.on_leg_lost: Callable[[Call, Leg, str], bool] = lambda call, leg, why: False
+        self.on_settled: Callable[[Call], None] = lambda call: None  # it stands, or descriptions have been exchanged
+        self.on_standby_lost: Callable[[Call, str], None] = lambda call, why: None
+        self.on_ended: Callable[[Call], None] = lambda call: None
         self.on_live_result: Callable[[Backend, bool], None] = lambda backend, ok: None
         stack.core = self
 
@@ -89,6 +92,9 @@ class Calls:
             self.counts["fenced_requests"] += 1
             transaction.reply(481)  # its calls are being carried over: a late BYE of the dead must not end one
         elif call.held_events is None or (request.method == b"BYE" and leg.dialog):
+            if leg not in call.legs():
+                standby.receive(self, call, leg, request, transaction)
+                return
             midcall.receive(self, leg, request, transaction)
         elif request.method == b"INVITE" and leg.dialog and leg.offers_pending():
             midcall.refuse_offer(leg, transaction)  # what it met may not end before this one is answered
@@ -167,7 +173,7 @@ class Calls:
 
     def register(self, call: Call) -> None:
         self.live[call.id] = call
-        for leg in call.legs():
+        for leg in call.all_legs():
             self.index[leg.tag] = leg
 
     def make_leg(self, call: Call, name: str, tag: bytes, flow: Flow, backend: Backend | None) -> Leg:
@@ -221,6 +227,7 @@ class Calls:
         if call.b and call.b.backend:
             self.on_live_result(call.b.backend, True)
         log.info("call=%s backend=%s answered", call.id, call.b.backend.name if call.b and call.b.backend else "-")
+        self.on_settled(call)
 
     def await_late_answer(self, call: Call, source: Leg, target: Leg) -> None:
         """`target` made its offer in a 2xx: its ACK waits for the answer in the ACK of `source` (RFC 3264 §4)."""
@@ -240,6 +247,7 @@ class Calls:
         def send(sdp: bytes) -> None:
             target.local_sdp = sdp
             target.acknowledge(self.stack, sdp)
+            self.on_settled(call)
 
         source.on_ack = acked
 
@@ -327,7 +335,9 @@ class Calls:
             call.setup.transaction.reply(480, call.a.tag)
         if call.reinvite is not None:
             call.reinvite.abandon(487)
-        for leg in call.legs():
+        everywhere = call.all_legs()
+        call.standby = None
+        for leg in everywhere:
             if leg is not skip and leg.dialog is not None:
                 if leg.backend is not None and leg.backend.fenced:
                     self.leave_behind(leg)
@@ -338,7 +348,7 @@ class Calls:
         if call.setup is not None:
             for fork in call.setup.forks:
                 self.index.pop(fork.a.local_tag, None)
-        for leg in call.legs():
+        for leg in everywhere:
             self.index.pop(leg.tag, None)
             if leg.backend is not None:
                 leg.backend.calls -= 1
@@ -352,6 +362,7 @@ class Calls:
         on_ended, call.on_ended = call.on_ended, None
         if on_ended:
             on_ended()
+        self.on_ended(call)
 
     def invite_cseq(self, leg: Leg) -> int:
         """CSeq of the INVITE that the peer of `leg` is answering."""

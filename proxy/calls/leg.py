@@ -139,5 +139,10 @@ class Leg:
             instead()
 
 
+def gone(message: Response) -> bool:
+    """The peer does not know the dialog, or is not there (RFC 3261 §12.2.1.2)."""
+    return message.status == 481 or (message.flow is None and message.status in (408, 503))
+
+
 def _ignore(_: Response) -> None:
     return None

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.calls import session_timer
+from proxy.calls import session_timer, standby
 from proxy.calls.call import ENDED, Call
 from proxy.calls.headers import contact, crossing
-from proxy.calls.leg import Leg
+from proxy.calls.leg import Leg, gone
 from proxy.sip.client_transaction import ClientTransaction
 from proxy.sip.dialog import Dialog
 from proxy.sip.message import Field, Request, Response, response
@@ -76,14 +76,18 @@ def _forward(
     """Send the request on in the other dialog, and its answer back. Should the other leg be replaced before it has
     answered, or have forgotten the dialog, the leg that takes its place is asked."""
     other = call.other(leg)
+    copy = standby.copy(calls, call, leg, request)
+
+    def reply(message: Response) -> None:
+        extra = [contact(transaction.flow), *crossing(message)]
+        transaction.respond(response(request, message.status, leg.tag, extra, message.body, message.reason))
 
     def answered(message: Response) -> None:
         if message.status == 100 or (gone(message) and calls.carried_over(call, other, message)):
             return
         if message.status >= 200:
             other.heard(asked)
-        extra = [contact(transaction.flow), *crossing(message)]
-        transaction.respond(response(request, message.status, leg.tag, extra, message.body, message.reason))
+        reply(message)
         if gone(message):
             calls.dialog_gone(call, other, message)
 
@@ -93,6 +97,8 @@ def _forward(
             transaction.reply(481)
         elif successor is other or successor.dialog is None:
             transaction.reply(500, extra=(RETRY_AFTER,))
+        elif copy is not None and copy.leg is successor:
+            copy.then(reply)
         else:
             _forward(calls, call, leg, request, transaction, successor.dialog, fields, body)
 
@@ -100,11 +106,6 @@ def _forward(
     own_body = request.body if body is None else body
     asked = other.request(calls.stack, request.method, own_fields, own_body, answered, dialog)
     other.expect(asked, again)
-
-
-def gone(message: Response) -> bool:
-    """The peer does not know the dialog, or is not there (RFC 3261 §12.2.1.2)."""
-    return message.status == 481 or (message.flow is None and message.status in (408, 503))
 
 
 def _pracked(
@@ -177,6 +178,7 @@ def _updated(
         leg.local_sdp = sdp
         extra = [contact(transaction.flow), *crossing(message), *session_timer.accept(calls, leg, request)]
         transaction.respond(response(request, message.status, leg.tag, extra, sdp, message.reason))
+        calls.on_settled(call)
 
     call.then(
         call.media.offer(call.id, leg.name, other.name, request.sdp),
@@ -316,6 +318,7 @@ class Reinvite:
         self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")
         extra = [contact(self.transaction.flow), *crossing(message), *session_timer.accept(calls, leg, self.request)]
         self.transaction.respond(response(self.request, message.status, leg.tag, extra, body, message.reason))
+        calls.on_settled(call)
 
     def answer_from(self, body: bytes) -> None:
         """The other leg was replaced while it owed the answer: `body` is the new leg's."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from media.api import MediaError
 from proxy.calls import session_timer
+from proxy.calls.standby import Standby
 from proxy.sip.dialog import Dialog
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from proxy.calls.calls import Calls
     from proxy.calls.leg import Leg
 
-VERSION = 1
+VERSION = 2
 
 
 class SnapshotError(ValueError):
@@ -39,9 +40,14 @@ def snapshot(call: Call) -> dict[str, Any]:
         "legs_made": call.legs_made,
         "a": _leg(call.a, now),
         "b": _leg(call.b, now) if call.b else None,
+        "standby": _standby(call.standby, now) if call.standby else None,
         "media": call.media.snapshot(call.id),
         "mode": call.calls.media_mode(call),
     }
+
+
+def _standby(standby: Standby, now: float) -> dict[str, Any]:
+    return {"leg": _leg(standby.leg, now), "side": standby.side, "offered": standby.offered}
 
 
 def _leg(leg: Leg, now: float) -> dict[str, Any]:
@@ -89,6 +95,10 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg]) -> Call:
     call.legs_made = state["legs_made"]
     call.a = _restore_leg(calls, call, state["a"], legs)
     call.b = _restore_leg(calls, call, state["b"], legs)
+    second = state["standby"]
+    if second is not None:
+        leg = _restore_leg(calls, call, second["leg"], legs)
+        call.standby = Standby(leg, second["side"], second["offered"], now)
     call.media.restore(call.id, state["media"])
     calls.register(call)
     return call

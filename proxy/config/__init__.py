@@ -3,6 +3,7 @@
 from proxy.config.load import ConfigError, Fault, load, parse
 from proxy.config.settings import (
     BackendSettings,
+    CallRule,
     HealthSettings,
     MediaMode,
     MediaSettings,
@@ -20,6 +21,7 @@ from proxy.config.values import Listen, PortRange, Transport
 
 __all__ = [
     "BackendSettings",
+    "CallRule",
     "ConfigError",
     "Fault",
     "HealthSettings",

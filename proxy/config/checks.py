@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterator
 
-from proxy.config.settings import PoolSettings, Settings
+from proxy.config.settings import MediaMode, PoolSettings, Settings
 from proxy.net.api import Address
 
 _HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
@@ -27,6 +27,7 @@ def cross_checks(settings: Settings) -> Iterator[Problem]:
     yield from _backends(settings)
     for name, pool in settings.pools.items():
         yield from _pool(("pools", name), pool)
+        yield from _standby(("pools", name), pool, pool.media or settings.media.mode)
     yield from _routes(settings)
 
 
@@ -99,6 +100,22 @@ def _pool(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:
             (*path, "health", "silence_min_ms"),
             f"at least two intervals ({2 * health.interval_ms}): silence shorter than that is no silence",
         )
+
+
+def _standby(path: KeyPath, pool: PoolSettings, mode: MediaMode) -> Iterator[Problem]:
+    if pool.standby == "hot":
+        if not pool.recover:
+            yield (*path, "standby"), "warm: calls of a pool with recover: false are never carried over"
+        if mode != "relay":
+            yield (*path, "standby"), "warm: without media: relay nobody can let two backends hear the caller"
+        if len(pool.backends) < 2:
+            yield (*path, "standby"), "warm: hot needs a second backend"
+    elif pool.hot_for:
+        yield (*path, "hot_for"), "no rules with standby: warm"
+    for index, rule in enumerate(pool.hot_for):
+        for header in rule.header:
+            if not _HEADER_NAME.match(header):
+                yield (*path, "hot_for", index, "header", header), "the name of a header, without colon"
 
 
 def _routes(settings: Settings) -> Iterator[Problem]:

@@ -28,6 +28,7 @@ from proxy.config.values import (
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 MediaMode = Literal["relay", "rtpengine", "direct"]
 Role = Literal["primary", "backup"]
+StandbyLevel = Literal["warm", "hot"]
 
 
 class Section(BaseModel):
@@ -179,6 +180,15 @@ class BackendSettings(Section):
     """Live calls at most; null: no limit."""
 
 
+class CallRule(Section):
+    """Some calls: all conditions that are given must hold."""
+
+    user: PatternValue | None = None
+    """Regular expression that is searched in the user part of the request URI."""
+    header: dict[str, PatternValue] = {}
+    """Regular expressions that are searched in the headers of these names in the INVITE."""
+
+
 class PoolSettings(Section):
     """A pool of interchangeable backends."""
 
@@ -186,6 +196,11 @@ class PoolSettings(Section):
     """Overrides media.mode for legs to this pool."""
     recover: bool = True
     """false for carriers: a leg to it is never recovered, only ended cleanly."""
+    standby: StandbyLevel = "warm"
+    """warm: a call is placed on a backup when its backend dies. hot: each call has a second leg on a backup from the
+    start, and media is switched to it; needs the relay and twice the calls on the backends."""
+    hot_for: tuple[CallRule, ...] = ()
+    """With standby: hot, the calls that have it: those that one of these rules takes. None: all calls."""
     health: HealthSettings = HealthSettings()
     """How its backends are watched."""
     recovery: RecoverySettings = RecoverySettings()

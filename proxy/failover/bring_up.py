@@ -153,8 +153,11 @@ class BringUp:
         try:
             await asyncio.wait((final, ended), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            placed.cancel()
-            final.cancel()
+            if not final.done():
+                placed.cancel()
+                final.cancel()
+            elif final.result().status < 300:  # it came in the same moment
+                calls.refuse_answer(leg.flow, placed, final.result())
             raise
         finally:
             self.call.on_ended = previous

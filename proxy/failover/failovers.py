@@ -21,6 +21,7 @@ from proxy.failover.plan import Step, kind_of, plan
 from proxy.failover.policy import Refusal, decide
 from proxy.failover.recovery import Recovery
 from proxy.failover.report import CallResult, Report
+from proxy.failover.standbys import Standbys
 from proxy.health import Evidence, Health, VerdictChanged
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow
@@ -45,8 +46,10 @@ class Failovers:
         self._paces: dict[Backend, Pace] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._recovering: set[str] = set()  # call ids
+        self.standbys = Standbys(calls, backends, self._pace, loop)
         health.subscribe(self._verdict_changed)
         calls.on_leg_lost = self._leg_lost
+        calls.on_ended = self.standbys.ended
 
     # -- causes
 
@@ -54,14 +57,15 @@ class Failovers:
         backend = change.backend
         if change.verdict is Verdict.UP and backend.fenced:
             self._readmit(backend)
+        if change.verdict is Verdict.UP:
+            self.standbys.backend_up()
         pool = self._backends.pool_of(backend)
         steps = plan(self._calls.live.values(), backend) if change.verdict is Verdict.DOWN else []
         ours = [step for step in steps if step.call.id not in self._recovering]
         running = bool(steps) and not ours
         refusal = decide(change.verdict, change.diagnosis, pool, calls=len(steps), running=running)
         if change.verdict is Verdict.DOWN and pool.settings.recover:
-            backend.fenced = True
-            self._calls.give_up_invites(backend)
+            self._fence(backend)
         if refusal is not None:
             if change.verdict is Verdict.DOWN:
                 self.refusals[refusal] += 1
@@ -76,8 +80,7 @@ class Failovers:
     def failover(self, backend: Backend, why: str = "operator") -> Report:
         """Order: treat `backend` as dead and move its calls now."""
         backend.admin = Admin.MAINT
-        backend.fenced = True
-        self._calls.give_up_invites(backend)
+        self._fence(backend)
         steps = plan(self._calls.live.values(), backend)
         report = self._report(backend, "operator", why, steps)
         self._start(self._move(report, backend, steps, alive=False))
@@ -88,6 +91,7 @@ class Failovers:
         backend.admin = Admin.DRAIN
         if not move:
             return None
+        self.standbys.leave(backend, why="drain")
         steps = [step for step in plan(self._calls.live.values(), backend) if step.call.state == TALKING]
         report = self._report(backend, "drain", "operator", steps)
         self._start(self._move(report, backend, steps, alive=True))
@@ -107,10 +111,19 @@ class Failovers:
         self._health.observe(backend, Evidence.DIALOG_UNKNOWN)
         if call.id in self._recovering:
             return True
+        if leg not in call.legs():
+            if call.standby is not None and leg is call.standby.leg:
+                self.standbys.lost(call, why)
+            return True
         step = Step(call, leg, kind_of(call))
         report = self._report(backend, "leg lost", why, [step])
         self._start(self._move(report, backend, [step], alive=False))
         return True
+
+    def _fence(self, backend: Backend) -> None:
+        backend.fenced = True
+        self._calls.give_up_invites(backend)
+        self.standbys.leave(backend, why="its backend is dead")
 
     # -- execution
 
@@ -128,6 +141,8 @@ class Failovers:
         deadline = report.detected_at + settings.deadline_s
         steps = [step for step in steps if step.call.id not in self._recovering]
         self._recovering.update(step.call.id for step in steps)
+        if not alive:
+            self._switch(steps)
         try:
             running = [
                 asyncio.create_task(self._recover_one(report, step, alive=alive, deadline=deadline)) for step in steps
@@ -151,11 +166,20 @@ class Failovers:
             return await self._recover(report, step, alive=alive, deadline=deadline)
         finally:
             self._recovering.discard(step.call.id)
+            self.standbys.settled(step.call)
+
+    @staticmethod
+    def _switch(steps: list[Step]) -> None:
+        """Calls with a hot standby hear it at once, all of them before anything else is done about any."""
+        for call, leg in ((step.call, step.leg) for step in steps):
+            if call.standby is not None and call.standby.replaces(call) is leg:
+                switched = call.media.switch(call.id, call.other(leg).name, call.standby.leg.name)
+                switched.add_done_callback(asyncio.Future.exception)  # the recovery will meet it again
 
     async def _recover(self, report: Report, step: Step, *, alive: bool, deadline: float) -> CallResult:
         recovery = Recovery(
             self._calls, step, why=report.cause, alive=alive, pace_of=self._pace, deadline=deadline,
-            since=report.detected_at,
+            since=report.detected_at, standbys=self.standbys,
         )  # fmt: skip
         result = await recovery.run()
         return await self._once_more(report, step, result, deadline)
@@ -209,3 +233,4 @@ class Failovers:
             task.cancel()
         if self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.standbys.close()

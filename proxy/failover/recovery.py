@@ -1,7 +1,9 @@
 """The recovery of one call: its dead leg is replaced by a new one on another backend.
 
-    choose a backend -> INVITE with the surviving side's current description -> media switched -> ACK
+    choose a backend -> INVITE with the surviving side's current description -> media switched
     -> the survivor re-INVITEd where it must be -> audio verified
+
+A call with a hot standby has its new leg already: the first two steps are over before there is anything to recover.
 
 Meanwhile events of the call wait (`Call.hold_events`), but a BYE does not. A planned move is the same with the old leg
 still alive: it is ended last (make before break).
@@ -21,7 +23,8 @@ from proxy.failover.pace import Pace
 from proxy.failover.plan import Kind, Step
 from proxy.failover.report import ENDED as HUNG_UP
 from proxy.failover.report import LOST, MOVED, CallResult
-from proxy.failover.survivor import Hopeless, check, tell
+from proxy.failover.standbys import Standbys
+from proxy.failover.survivor import Hopeless, check, offer_of, tell
 from proxy.sip.message import Field
 
 log = logging.getLogger(__name__)
@@ -33,7 +36,7 @@ AUDIO_POLL_S = 0.02
 class Recovery:
     def __init__(
         self, calls: Calls, step: Step, *, why: str, alive: bool, pace_of: Callable[[Backend], Pace], deadline: float,
-        since: float,
+        since: float, standbys: Standbys,
     ) -> None:  # fmt: skip
         """`alive`: the old backend still works (a planned move). `deadline` and `since` are clock times."""
         self.calls = calls
@@ -45,11 +48,13 @@ class Recovery:
         self.pace_of = pace_of
         self.deadline = deadline
         self.since = since
+        self.standbys = standbys
         self.result = CallResult(step.call.id, step.kind.name.lower())
         self.old_backend = step.leg.backend
         self.tried: list[Backend] = []
         self.holding = False  # events of the call wait for us
         self.silent_since = 0.0
+        self.connected_at = 0.0  # clock time: the survivor has heard the new leg since
         self.settings = calls.backends.pool_of(self._old()).settings.recovery
 
     def _old(self) -> Backend:
@@ -110,8 +115,9 @@ class Recovery:
             survivor = call.other(self.dead)
             if survivor.inviting:
                 survivor.inviting.cancel()  # who asks his user first need not any more
-        leg, answer = await self._bring_up()
+        leg, answer = await self._adopt() or await self._bring_up()
         try:
+            self.connected_at = self.calls.now()
             if call.media.anchors:
                 await call.media.switch(call.id, call.other(self.dead).name, leg.name)
             self.result.reinvited = await tell(self.calls, call, call.other(self.dead), leg, answer)
@@ -178,6 +184,29 @@ class Recovery:
             await asyncio.sleep(WAIT_FOR_BACKUP_S if not self.tried else 10 * WAIT_FOR_BACKUP_S)
             self.tried.clear()
 
+    async def _adopt(self) -> tuple[Leg, bytes] | None:
+        """The standby of a hot call and its description as the survivor would get it, if it can still be had."""
+        call, standby = self.call, self.call.standby
+        self.standbys.rest(call)
+        if standby is None or standby.replaces(call) is not self.dead:
+            return None
+        call.standby = None
+        survivor = call.other(self.dead)
+        try:
+            offer = offer_of(call, survivor)
+            owed = survivor.owes_ack or (call.reinvite is not None and call.reinvite.leg is survivor)
+            answer = await self.standbys.in_step(call, standby, survivor, offer, owed=owed)
+        except (Refused, MediaError) as problem:
+            self.result.error = f"standby: {problem}"
+            abandon(self.calls, standby.leg)
+            return None
+        except BaseException:
+            abandon(self.calls, standby.leg)
+            raise
+        self.result.standby = True
+        self.result.backend = standby.leg.backend.name if standby.leg.backend else ""
+        return standby.leg, answer
+
     async def _bring_up(self) -> tuple[Leg, bytes]:
         """Try backends until one answers. Returns its leg, in a confirmed dialog, and its description as the survivor
         would get it."""
@@ -243,10 +272,11 @@ class Recovery:
         result.audio = False
         while self.calls.now() < until and call.state != ENDED:
             stats = await call.media.query(call.id)
-            began = [stream.first_packet_at for stream in stats.streams if stream.leg == leg.name and stream.packets]
-            if began:
+            heard = [each for each in stats.streams if each.leg == leg.name and each.last_packet_at > self.connected_at]
+            if heard:
+                began = max(self.connected_at, min(stream.first_packet_at for stream in heard))
                 result.audio = True
-                result.gap_ms = round(max(0.0, min(began) - self.silent_since) * 1000, 1)
+                result.gap_ms = round(max(0.0, began - self.silent_since) * 1000, 1)
                 return
             await asyncio.sleep(AUDIO_POLL_S)
 

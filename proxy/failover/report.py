@@ -23,6 +23,7 @@ class CallResult:
     done_ms: float | None = None
     audio: bool | None = None  # came back; None: was not looked for (hold, ringing, direct media)
     gap_ms: float | None = None  # between the last packet of the old leg and the first of the new
+    standby: bool = False  # a hot standby took the place
     reinvited: bool = False  # the surviving side had to be re-INVITEd
     error: str = ""
 

@@ -11,6 +11,7 @@ import asyncio
 from media.sdp import SdpError, agree, parse
 from proxy.calls import ENDED, Call, Calls, Leg
 from proxy.calls.headers import SDP
+from proxy.calls.standby import without_origin
 from proxy.sip.message import Response
 from proxy.sip.offer_answer import glare_delay_s
 
@@ -53,7 +54,7 @@ async def tell(calls: Calls, call: Call, survivor: Leg, leg: Leg, answer: bytes)
         return False
     while survivor.inviting is not None:  # the dead backend's re-INVITE: what came of it decides
         await asyncio.sleep(POLL_S)
-    if call.media.anchors and _agrees(survivor.local_sdp, answer):
+    if call.media.anchors and agrees(survivor.local_sdp, answer):
         return False
     await _reinvite(calls, call, survivor, leg)
     return True
@@ -67,7 +68,7 @@ async def _reinvite(calls: Calls, call: Call, survivor: Leg, leg: Leg) -> None:
             await asyncio.sleep(POLL_S)
             check(call)
         call.refuse_held_invites(survivor)
-        message = await _reinvite_once(calls, survivor, sdp)
+        message = await reinvite_once(calls, survivor, sdp)
         check(call)
         if message.status < 300:
             survivor.local_sdp = sdp
@@ -87,14 +88,15 @@ async def _keep_answer(calls: Calls, call: Call, survivor: Leg, leg: Leg, messag
     before, survivor.remote_sdp = survivor.remote_sdp, message.sdp
     if call.media.anchors:
         await call.media.answer(call.id, survivor.name, leg.name, message.sdp)
-    elif _without_origin(before) != _without_origin(message.sdp):
+    elif without_origin(before) != without_origin(message.sdp):
         leg.local_sdp = await call.media.offer(call.id, survivor.name, leg.name, message.sdp)
-        answer = await _reinvite_once(calls, leg, leg.local_sdp)
+        answer = await reinvite_once(calls, leg, leg.local_sdp)
         if answer.status < 300 and answer.sdp:
             leg.remote_sdp = answer.sdp
 
 
-async def _reinvite_once(calls: Calls, leg: Leg, sdp: bytes) -> Response:
+async def reinvite_once(calls: Calls, leg: Leg, sdp: bytes) -> Response:
+    """A re-INVITE with that description, and its final answer."""
     final: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
     def answered(message: Response) -> None:
@@ -112,7 +114,7 @@ async def _reinvite_once(calls: Calls, leg: Leg, sdp: bytes) -> Response:
     return await final
 
 
-def _agrees(told: bytes, now: bytes) -> bool:
+def agrees(told: bytes, now: bytes) -> bool:
     """Does the survivor's session stay as it is when it is not told of the new description?"""
     if not told or not now:
         return told == now
@@ -120,7 +122,3 @@ def _agrees(told: bytes, now: bytes) -> bool:
         return agree(parse(told), parse(now))
     except SdpError:
         return False
-
-
-def _without_origin(sdp: bytes) -> list[bytes]:
-    return [line for line in sdp.splitlines() if not line.startswith(b"o=")]

@@ -107,6 +107,7 @@ class Checks:
             "server transactions": len(node.stack.servers),
             "relay sessions": len(world.relay),
             "direct sessions": len(world.direct),
+            "calls that want a standby": len(node.failovers.standbys),
             "counted calls": sum(backend.calls for backend in node.backends),
         }
         for what, count in left.items():

@@ -48,15 +48,10 @@ def explore(seed: int, ablate: Ablate | None = None, lines: int = 0) -> Outcome:
     outcome = Outcome(seed)
     rng = Random(f"{seed} history")
     loop = VirtualLoop()
-    world = World(
-        loop,
-        seed,
-        servers=rng.choice((2, 2, 3)),
-        phones=2,
-        mode=rng.choice(("relay", "relay", "direct")),
-        health={"interval_ms": rng.choice(INTERVALS_MS), "flaps_max": FLAPS_MAX},
-        recovery=RECOVERY,
-    )
+    servers, mode = rng.choice((2, 2, 3)), rng.choice(("relay", "relay", "direct"))
+    health = {"interval_ms": rng.choice(INTERVALS_MS), "flaps_max": FLAPS_MAX}
+    standby = {"standby": "hot"} if mode == "relay" and rng.random() < 0.5 else None
+    world = World(loop, seed, servers=servers, mode=mode, health=health, recovery=RECOVERY, standby=standby)
     history: History | None = None
 
     async def run() -> None:
@@ -78,6 +73,7 @@ def explore(seed: int, ablate: Ablate | None = None, lines: int = 0) -> Outcome:
     if history is not None:
         outcome.violations += history.checks.violations
         outcome.deaf_s = max(history.checks.deaf_s.values(), default=0.0)
+        outcome.counts.update(standbys=world.node.calls.counts["standbys"])
         outcome.counts.update(calls=history.calls, answered=history.answered, faults=len(history.faults))
         outcome.counts.update({f"fault: {fault.rsplit(' ', 1)[0]}": 1 for fault in history.faults})
     outcome.counts.update(seeds=1, datagrams=world.network.trace.datagrams)

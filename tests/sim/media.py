@@ -9,11 +9,11 @@ checker asks: whose voice reaches this endpoint now?
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from media.api import MediaError, MediaEvent, SessionStats, StreamStats
+from media.api import Capability, MediaError, MediaEvent, SessionStats, StreamStats
 from media.sdp import Description, Origin, SdpError, is_unspecified, parse, rewrite
 from proxy.net.api import Address
 from tests.sim.network import SimHost, SimNetwork
@@ -21,6 +21,9 @@ from tests.sim.network import SimHost, SimNetwork
 PTIME_S = 0.02
 PACKET_BYTES = 172
 SENDS = (b"sendrecv", b"sendonly")
+
+
+Party = tuple[str, str]  # session, leg
 
 
 class Stream:
@@ -66,9 +69,12 @@ class Session:
     def __init__(self) -> None:
         self.legs: dict[str, Leg] = {}
         self.connected: tuple[str, str] | None = None
+        self.forks: dict[str, str] = {}  # standby -> the leg that it hears too
 
-    def other(self, name: str) -> Leg | None:
-        """The leg that `name` is connected to."""
+    def source_of(self, name: str) -> Leg | None:
+        """The leg whose voice `name` gets."""
+        if name in self.forks:
+            return self.legs.get(self.forks[name])
         if self.connected is None or name not in self.connected:
             return None
         return self.legs.get(self.connected[1] if self.connected[0] == name else self.connected[0])
@@ -129,6 +135,7 @@ class SimMedia:
     """A relay on the host of a node, as its own process: it goes on when the node dies."""
 
     anchors = True
+    capabilities: frozenset[Capability] = frozenset({"fork", "bridge", "mix"})
 
     def __init__(self, audio: Audio, host: SimHost, rng: Random) -> None:
         self._audio = audio
@@ -136,6 +143,7 @@ class SimMedia:
         self._rng = rng
         self._sessions: dict[str, Session] = {}
         self._behind: dict[int, tuple[str, str, int]] = {}  # port -> session, leg, line
+        self._bridged: dict[Party, tuple[Party, ...]] = {}  # whom each party of a bridge or mix hears
         self._next_port = 20_000
         self._connection = b"IN IP4 " + host.address.encode()
         audio.relays[host.address] = self
@@ -156,11 +164,15 @@ class SimMedia:
         return self._audio.flows(source, self._host.address)
 
     def behind(self, port: int) -> Address | None:
-        """Whose RTP leaves the relay on this port."""
+        """Whose RTP leaves the relay on this port; of a mix, one of the others."""
         if port not in self._behind:
             return None
         name, leg, line = self._behind[port]
-        other = self._sessions[name].other(leg)
+        others = self._bridged.get((name, leg))
+        if others is None:
+            other = self._sessions[name].source_of(leg)
+        else:
+            other = next((found for each in others if (found := self._find(*each)) is not None), None)
         return other.streams[line].remote if other is not None and line < len(other.streams) else None
 
     # MediaPlane
@@ -217,11 +229,53 @@ class SimMedia:
                 if name not in state.legs:
                     raise MediaError(f"session {session}: leg {name}: not known")
             self.settle()
+            for name in (leg, other):
+                self._unbridge((session, name))
+                state.forks.pop(name, None)
             state.connected = (leg, other)
             for name, each in state.legs.items():
                 each.fenced = name not in state.connected
 
         return self._answer_at_once(connect)
+
+    def fork(self, session: str, source: str, standby: str | None) -> asyncio.Future[None]:
+        def split() -> None:
+            state = self._known(session)
+            for name in (source, standby or source):
+                if name not in state.legs:
+                    raise MediaError(f"session {session}: leg {name}: not known")
+            state.forks = {name: of for name, of in state.forks.items() if of != source}
+            if standby is not None:
+                state.forks[standby] = source
+
+        return self._answer_at_once(split)
+
+    def bridge(self, session: str, leg: str, other_session: str, other_leg: str) -> asyncio.Future[None]:
+        return self.mix([(session, leg), (other_session, other_leg)])
+
+    def mix(self, parties: Sequence[Party]) -> asyncio.Future[None]:
+        def join() -> None:
+            if any(self._find(*party) is None for party in parties):
+                raise MediaError(f"not all known: {parties}")
+            self.settle()
+            for party in parties:
+                self._unbridge(party)
+                for name, leg in self._sessions[party[0]].legs.items():
+                    leg.fenced = name != party[1]
+            for party in parties:
+                self._bridged[party] = tuple(each for each in parties if each != party)
+
+        return self._answer_at_once(join)
+
+    def _find(self, session: str, leg: str) -> Leg | None:
+        state = self._sessions.get(session)
+        return state.legs.get(leg) if state is not None else None
+
+    def _unbridge(self, party: Party) -> None:
+        """It hears the others no more, nor they it."""
+        for other in self._bridged.pop(party, ()):
+            if other in self._bridged:
+                self._bridged[other] = tuple(each for each in self._bridged[other] if each != party)
 
     def delete(self, session: str, leg: str | None = None) -> None:
         state = self._sessions.get(session)
@@ -229,12 +283,17 @@ class SimMedia:
             return
         for name in list(state.legs) if leg is None else [leg]:
             gone = state.legs.pop(name, None)
+            self._unbridge((session, name))
+            state.forks.pop(name, None)
             for port in gone.ports if gone else ():
                 del self._behind[port]
             if state.connected and name in state.connected:
                 state.connected = None
         if leg is None:
             del self._sessions[session]
+
+    def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
+        pass
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         return self._answer_at_once(self._stats, session)

@@ -23,6 +23,7 @@ class SlowMedia:
         self._rng = rng
         self._last_at = 0.0
         self.anchors = fast.anchors
+        self.capabilities = fast.capabilities
 
     def _later(self, ask: Callable[..., asyncio.Future[Any]], *args: Any, **options: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -50,12 +51,25 @@ class SlowMedia:
     def switch(self, *args: Any) -> asyncio.Future[None]:
         return self._later(self._fast.switch, *args)
 
+    def fork(self, *args: Any) -> asyncio.Future[None]:
+        return self._later(self._fast.fork, *args)
+
+    def bridge(self, *args: Any) -> asyncio.Future[None]:
+        return self._later(self._fast.bridge, *args)
+
+    def mix(self, *args: Any) -> asyncio.Future[None]:
+        return self._later(self._fast.mix, *args)
+
     def query(self, *args: Any) -> asyncio.Future[Any]:
         return self._later(self._fast.query, *args)
 
     def delete(self, session: str, leg: str | None = None) -> None:
         self._last_at = max(self._last_at, self._loop.time())
         self._loop.call_at(self._last_at, self._fast.delete, session, leg)
+
+    def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
+        self._last_at = max(self._last_at, self._loop.time())
+        self._loop.call_at(self._last_at, self._fast.watch, session, leg, group, timeout_s)
 
     def snapshot(self, session: str) -> dict[str, object]:
         return self._fast.snapshot(session)

@@ -41,8 +41,9 @@ def phone_address(number: int) -> str:
 
 
 def settings(
-    servers: int, mode: str, health: dict[str, Any] | None = None, recovery: dict[str, Any] | None = None
-) -> Settings:
+    servers: int, mode: str, health: dict[str, Any] | None = None, recovery: dict[str, Any] | None = None,
+    standby: dict[str, Any] | None = None,
+) -> Settings:  # fmt: skip
     """One primary and its backups; the servers themselves call out through a carrier."""
     backends = {
         f"as{number + 1}": {
@@ -56,7 +57,7 @@ def settings(
             "sip": {"listen": [f"udp:{NODE}:5060"]},
             "media": {"mode": mode, "address": NODE},
             "pools": {
-                "pbx": {"backends": backends, "health": health or {}, "recovery": recovery or {}},
+                "pbx": {"backends": backends, "health": health or {}, "recovery": recovery or {}, **(standby or {})},
                 "carrier": {
                     "recover": False,
                     "backends": {"trunk": {"address": f"{CARRIER}:5060"}},
@@ -94,10 +95,11 @@ class World:
         model: LinkModel | None = None,
         health: dict[str, Any] | None = None,
         recovery: dict[str, Any] | None = None,
+        standby: dict[str, Any] | None = None,
     ) -> None:
         self.loop = loop
         self.seed = seed
-        self.settings = settings(servers, mode, health, recovery)
+        self.settings = settings(servers, mode, health, recovery, standby)
         self.network = SimNetwork(loop, self._rng("network"), model)
         self.audio = Audio(self.network)
         self.wire = Wire(NODE, loop.time)
