@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +267,7 @@ def test_a_standby_that_its_backend_ends_is_brought_up_again_later_and_later() -
             await world.on_server(SECOND, second.session.bye())
             await until(lambda ended=second: standby_at(world, SECOND) not in (None, ended), 20.0)  # type: ignore[misc]
             again.append(world.loop.time() - began)
-        assert all(later > 1.3 * earlier for earlier, later in zip(again, again[1:], strict=False)), again
+        assert all(later > 1.3 * earlier for earlier, later in itertools.pairwise(again)), again
         assert hears(call, FIRST) and world.sent_to[PHONE] == before
 
     assert play(script, **HOT) == []

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.backends import Pool, Verdict
 from proxy.config import PoolSettings
-from proxy.failover import recovery
+from proxy.failover import bring_up
 from proxy.failover.policy import Refusal, decide
 from proxy.health import Diagnosis
 
@@ -65,5 +65,5 @@ def test_the_guide_names_no_refusal_that_there_is_not() -> None:
 
 
 def test_the_guide_names_the_headers_that_a_backup_gets_and_no_others() -> None:
-    sent = set(re.findall(r'own\("([\w-]+)"', inspect.getsource(recovery)))
+    sent = set(re.findall(r'own\("([\w-]+)"', inspect.getsource(bring_up)))
     assert {f"X-Aqueduct-{name}" for name in sent} == set(re.findall(r"`(X-Aqueduct-[\w-]+)`", GUIDE))
