@@ -35,7 +35,10 @@ def _serve(place: Any, out: int) -> None:
     def refuse(number: int, error: str) -> None:
         os.write(out, msgpack.packb({"number": number, "failed": error}))
 
-    phone = Phone(place)
+    try:
+        phone = Phone(place)
+    except pj.Error as error:
+        sys.exit(f"media.probe: {error.reason}")
     os.write(out, msgpack.packb({"ready": os.getpid()}))
     unpacker = msgpack.Unpacker()
     os.set_blocking(0, False)
