@@ -58,6 +58,34 @@ class MediaRestarted:
 
 
 @dataclass(slots=True, frozen=True)
+class FlowsSilent:
+    """How the streams of one group (`MediaPlane.watch`) flow: told when many fall silent at once, every 10 ms while
+    that lasts, and when it is over; and ten times a second while they flow (`silent` is 0 then).
+
+    A stream is active when it has flowed steadily. `silent` counts the active ones that are overdue by now;
+    `silent_s` is the silence that at least 80 % of them have reached (all of them, if there are fewer than five), in
+    the measure of a stream with a packet each 20 ms. Times are on CLOCK_MONOTONIC in seconds.
+    """
+
+    group: str
+    active: int
+    silent: int
+    silent_s: float
+    last_packet_at: float  # of any of them
+    at: float
+
+
+@dataclass(slots=True, frozen=True)
+class LegSilent:
+    """Neither RTP nor RTCP came on a leg for longer than the media timeout that `watch` was given, though it should.
+    Told once; again after a further silence."""
+
+    session: str
+    leg: str
+    silent_s: float
+
+
+@dataclass(slots=True, frozen=True)
 class NodeLost:
     """One of several engines behind this plane is gone, or has forgotten these sessions: nobody hears anybody there.
     Each is put on another node by the next offer or answer for it, whose descriptions name other ports: both its
@@ -68,7 +96,7 @@ class NodeLost:
     at: float
 
 
-MediaEvent = MediaRestarted | NodeLost
+MediaEvent = MediaRestarted | NodeLost | FlowsSilent | LegSilent
 
 
 class MediaPlane(Protocol):
@@ -115,6 +143,12 @@ class MediaPlane(Protocol):
 
     def delete(self, session: str, leg: str | None = None) -> None:
         """Forget one leg, or the whole session. Unknown names are fine: deleting twice is not an error."""
+        ...
+
+    def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
+        """The peer of `leg` belongs to `group` (the name of a backend; "" for none): from now on the flows of that
+        group are told of (`FlowsSilent`). With a media timeout the leg's own silence is, too (`LegSilent`; 0: never).
+        An unknown leg is not an error; `restore` does not bring this back."""
         ...
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:

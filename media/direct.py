@@ -104,6 +104,9 @@ class DirectPlane:
         future.set_exception(MediaError(f"session {session}: no media passes here to {what}"))
         return future
 
+    def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
+        """Media does not pass here: there is nothing to be seen."""
+
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         """No media passes here, so there are no streams."""
         future: asyncio.Future[SessionStats] = self._loop.create_future()

@@ -16,7 +16,16 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from media.api import Capability, MediaError, MediaEvent, MediaRestarted, SessionStats, StreamStats
+from media.api import (
+    Capability,
+    FlowsSilent,
+    LegSilent,
+    MediaError,
+    MediaEvent,
+    MediaRestarted,
+    SessionStats,
+    StreamStats,
+)
 from media.relay.link import Hello, RelayLink, RelayOptions
 from media.relay.protocol import Command
 from media.relay.sessions import Sessions
@@ -43,7 +52,7 @@ class _Waiting:
 
 class RelayPlane:
     anchors = True
-    capabilities: frozenset[Capability] = frozenset()
+    capabilities: frozenset[Capability] = frozenset({"liveness"})
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, rng: random.Random, socket: str, options: RelayOptions | None
@@ -126,6 +135,9 @@ class RelayPlane:
             for waiting in self._waiting:
                 if waiting.job[0] == session and not waiting.future.done():
                     waiting.future.set_exception(_of(session, "deleted"))
+
+    def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
+        self._sessions.watch(session, leg, group, timeout_s)
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         future: asyncio.Future[SessionStats] = self._loop.create_future()
@@ -262,10 +274,26 @@ class RelayPlane:
             future = self._replies.pop(arguments[0], None)
             if future is not None and not future.done():
                 future.set_result(arguments[1] if len(arguments) > 1 else None)
+        elif name == "flows":
+            self._tell(FlowsSilent(*arguments))
+        elif name == "silent":
+            self._leg_silent(*arguments)
         elif name == "failed":
             number, reason = arguments
             log.warning("media relay: line %d (port %d): %s", number, number & 0xFFFF, reason)
             self._failed.add(number)
+
+    def _leg_silent(self, line: int, silent_s: float) -> None:
+        for name in self._sessions.with_lines({line}):
+            leg, _ = self._sessions.get(name).places()[line]
+            self._tell(LegSilent(name, leg, silent_s))
+
+    def _tell(self, event: MediaEvent) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception as error:  # one listener's fault must not cost the connection, nor the others
+                self._loop.call_exception_handler({"message": f"{listener!r} failed on {event}", "exception": error})
 
     def _on_lost(self) -> None:
         """The relay is gone (or has dropped us): start it again and build its sessions anew."""
@@ -297,8 +325,7 @@ class RelayPlane:
             return  # only the connection was lost; the relay went on
         self.counters["relay_restarts"] += 1
         lost = self._sessions.with_lines(self._failed)
-        for listener in self._listeners:
-            listener(MediaRestarted(self._loop.time(), lost))
+        self._tell(MediaRestarted(self._loop.time(), lost))
 
     def _fail_waiting(self, error: MediaError) -> None:
         while self._waiting:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from media.relay.protocol import VERSION, Command, Frames, ProtocolError, frame
@@ -79,6 +80,13 @@ class Control:
         self._unsent += frame(list(commands))
         self._flush()
 
+    def tell(self, command: list[Any]) -> None:
+        """What nobody asked for."""
+        try:
+            self.send(command)
+        except OSError:
+            self._relay.drop(self)
+
     def _flush(self) -> None:
         try:
             sent = self.sock.send(self._unsent)
@@ -110,8 +118,10 @@ class Control:
         if reason:
             self.send(["failed", number, reason])
 
-    def _remote(self, number: int, host: str, port: int, rtcp_host: str, rtcp_port: int, opaque: bool) -> None:
-        reason = self._relay.set_remote(number, (host, port), (rtcp_host, rtcp_port), bool(opaque))
+    def _remote(
+        self, number: int, host: str, port: int, rtcp_host: str, rtcp_port: int, opaque: bool, sends: bool
+    ) -> None:
+        reason = self._relay.set_remote(number, (host, port), (rtcp_host, rtcp_port), bool(opaque), bool(sends))
         if reason:
             self.send(["failed", number, reason])
 
@@ -124,6 +134,11 @@ class Control:
         line = self._relay.lines.get(number)
         if line is not None:
             line.fence()
+
+    def _watch(self, number: int, group: str, timeout_s: float) -> None:
+        line = self._relay.lines.get(number)
+        if line is not None:
+            self._relay.liveness.watch(self, line, str(group), float(timeout_s), monotonic())
 
     def _close(self, number: int) -> None:
         self._relay.close(number)
@@ -151,6 +166,7 @@ _HANDLERS: dict[str, Callable[..., None]] = {
     "remote": Control._remote,
     "link": Control._link,
     "fence": Control._fence,
+    "watch": Control._watch,
     "close": Control._close,
     "query": Control._query,
     "counters": Control._counters,

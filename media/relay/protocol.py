@@ -9,9 +9,10 @@ From the client:
     hello version                               first, once
     stock host count                            bind up to `count` lines for me, and tell me which (`spares`)
     open line                                   take a line into use; it is bound if it was not
-    remote line host port rtcp_host rtcp_port opaque     where its peer wants media
+    remote line host port rtcp_host rtcp_port opaque sends    where its peer wants media; sends: audio will come from it
     link line other                             what one receives the other sends; replaces earlier links
     fence line                                  count and drop what it receives
+    watch line group timeout                    its peer belongs to `group`; timeout: see `silent`, 0 for never
     close line
     query token [line…]
     counters token
@@ -20,6 +21,8 @@ From the relay:
     hello version instance [[family, address]…] in_use
     spares host asked [line…]                   fewer than asked: the range is exhausted
     failed line reason                          an `open` or `remote` that could not be done
+    flows group active silent silent_s last at  see `media.api.FlowsSilent`
+    silent line seconds                         nothing came on a watched line for longer than its timeout
     stats token [[line, packets, octets, last, host, port, lost, first]…]
     counters token {name: count}
     sync token
@@ -33,7 +36,7 @@ from typing import Any
 
 import msgpack
 
-VERSION = 1
+VERSION = 2
 MAX_FRAME = 4 * 1024 * 1024
 
 Command = list[Any]

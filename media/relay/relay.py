@@ -11,11 +11,13 @@ import os
 import select
 import socket
 from collections import Counter
+from math import inf
 from time import monotonic
 from typing import Any
 
 from media.relay.control import Control
 from media.relay.latch import Address, LatchPolicy
+from media.relay.liveness import Liveness
 from media.relay.ports import Pair, PortRange
 from media.relay.stream import Buffer, Line, Stream
 
@@ -61,6 +63,7 @@ class Relay:
         self.hosts = hosts
         self.lines: dict[int, Line] = {}
         self.counters: Counter[str] = Counter()
+        self.liveness = Liveness()
         self.instance = f"{os.getpid()}-{monotonic():.6f}"
         self._policy = policy
         self._orphan_s = orphan_s
@@ -83,6 +86,7 @@ class Relay:
         table = self._table
         buffer = self._buffer
         data, views, shared = buffer.data, buffer.views, len(buffer.views)
+        liveness = self.liveness
         while not self._stopping:
             events = poll(self._timeout(), _ROUND_EVENTS)
             now = monotonic()
@@ -106,15 +110,18 @@ class Relay:
                     buffer.errors += 1
             if self._busy:
                 self._execute()
+            if now >= liveness.due:
+                liveness.sweep(now)
             if self._orphans:
                 self._remove_orphans(now)
 
     def _timeout(self) -> float:
         if self._busy:
             return 0.0
+        due = self.liveness.due
         if self._orphans:
-            return max(0.0, next(iter(self._orphans.values())) - monotonic())
-        return -1.0
+            due = min(due, next(iter(self._orphans.values())))
+        return max(0.0, due - monotonic()) if due < inf else -1.0
 
     def _slow(self, entry: Stream | Control | _Listener, now: float) -> None:
         if not isinstance(entry, Stream):
@@ -177,6 +184,7 @@ class Relay:
         self._controls.discard(control)
         self._busy = [other for other in self._busy if other is not control]
         control.commands.clear()
+        self.liveness.drop(control)
         self._table[control.sock.fileno()] = None
         control.sock.close()
         for number in [number for number, (_, owner) in self._spares.items() if owner is control]:
@@ -227,7 +235,7 @@ class Relay:
             self._enter(stream.sock.fileno(), stream)
         return None
 
-    def set_remote(self, number: int, rtp: Address, rtcp: Address, opaque: bool) -> str | None:
+    def set_remote(self, number: int, rtp: Address, rtcp: Address, opaque: bool, sends: bool) -> str | None:
         line = self.lines.get(number)
         if line is None:
             return "not open"
@@ -238,6 +246,7 @@ class Relay:
                 if not 0 < port < 65536:
                     raise OSError(f"port {port}")
             line.set_remote(rtp, rtcp, opaque, self._policy)
+            line.sends = sends
         except OSError as error:
             return f"remote {rtp[0]}: {error}"
         return None
@@ -249,6 +258,7 @@ class Relay:
             return
         for stream in (line.rtp, line.rtcp):
             self._table[stream.sock.fileno()] = None
+        self.liveness.forget(line)
         line.close()
         self.hosts[number >> 16].give_back(number & 0xFFFF)
 

@@ -23,6 +23,7 @@ class Remote(NamedTuple):
     rtcp_host: str
     rtcp_port: int
     opaque: bool
+    sends: bool = False  # audio will come from it: neither side has put the other on hold
 
 
 Remotes = tuple[Remote | None, ...]
@@ -31,25 +32,26 @@ Lines = tuple[int, ...]
 
 def remotes(description: Description, known: Remotes) -> Remotes:
     """The addresses of a description. A line on hold by address 0.0.0.0 keeps the one it had (`known`)."""
-    result = tuple([_remote(media) for media in description.media])
+    result = tuple([_remote(description, media) for media in description.media])
     for number, media in enumerate(description.media):
         if media.held and number < len(known):
             old = known[number]
             if old is not None and old.opaque == media.opaque:
-                result = (*result[:number], old, *result[number + 1 :])
+                result = (*result[:number], old._replace(sends=False), *result[number + 1 :])
     return result
 
 
-def _remote(media: Media) -> Remote | None:
+def _remote(description: Description, media: Media) -> Remote | None:
     if not media.port or not media.relayed:
         return None
-    return Remote(media.host, media.port, *media.rtcp_address(), media.opaque)
+    sends = media.kind == b"audio" and not media.held and description.direction(media) == b"sendrecv"
+    return Remote(media.host, media.port, *media.rtcp_address(), media.opaque, sends)
 
 
 class Leg(Origin):
     """`lines` are numbers of the relay's lines, 0 where a media line needs none."""
 
-    __slots__ = ("fenced", "lines", "name", "offered", "offered_to", "remotes")
+    __slots__ = ("fenced", "lines", "name", "offered", "offered_to", "remotes", "watched")
 
     def __init__(self, name: str, id: int, version: int = 0, digest: bytes = b"") -> None:
         super().__init__(id, version, digest)
@@ -59,6 +61,7 @@ class Leg(Origin):
         self.offered: Remotes | None = None  # by an offer of its peer that is not answered yet
         self.offered_to: Leg | None = None  # the leg on which that offer was sent on
         self.fenced = False
+        self.watched: tuple[str, float] | None = None  # as which group, and its media timeout
 
     def missing(self, description: Description) -> list[int]:
         """Media lines that need a line of the relay and have none."""
@@ -121,6 +124,8 @@ class Session:
                     yield ["remote", line, *remote]
                 if leg.fenced:
                     yield ["fence", line]
+                if leg.watched:
+                    yield ["watch", line, *leg.watched]
         if connected is not None:
             yield from link_commands(*connected)
 

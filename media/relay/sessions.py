@@ -83,6 +83,15 @@ class Sessions:
                     if line and line not in in_use:
                         self._send(["fence", line])
 
+    def watch(self, name: str, leg: str, group: str, timeout_s: float) -> None:
+        session = self.by_name.get(name)
+        watched = session.leg(leg) if session is not None else None
+        if watched is not None:
+            watched.watched = (group, timeout_s)
+            for line in watched.lines:
+                if line:
+                    self._send(["watch", line, group, timeout_s])
+
     def delete(self, name: str, leg: str | None) -> bool:
         """True when nothing is left of the session."""
         session = self.by_name.get(name)
@@ -169,6 +178,8 @@ class Sessions:
             for number in missing:
                 line = lines[number] = self._stock.take(host)
                 self._send(["open", line])
+                if leg.watched:
+                    self._send(["watch", line, *leg.watched])
             leg.lines = tuple(lines)
         return True
 

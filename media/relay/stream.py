@@ -176,13 +176,14 @@ class Stream:
 class Line:
     """The pair of sockets for one media line of one leg."""
 
-    __slots__ = ("fenced", "number", "opaque", "owner", "rtcp", "rtp")
+    __slots__ = ("fenced", "number", "opaque", "owner", "rtcp", "rtp", "sends")
 
     def __init__(self, number: int, pair: tuple[socket.socket, socket.socket], owner: object) -> None:
         self.number = number
         self.owner: object | None = owner
         self.opaque = False  # not RTP (UDPTL, DTLS): any datagram may latch
         self.fenced = False
+        self.sends = False  # SDP says that audio comes from its peer
         self.rtp = Stream(self, pair[0])
         self.rtcp = Stream(self, pair[1])
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from media.api import MediaError, MediaRestarted
+from media.api import MediaError, MediaEvent, MediaRestarted
 from media.relay.client import RelayPlane
 from media.relay.protocol import MAX_FRAME, VERSION, Frames, frame
 from tests.unit.media.descriptions import audio
@@ -33,11 +33,13 @@ from tests.unit.media.relay_bed import (
 
 async def killed(bed: Bed) -> MediaRestarted:
     """Kill the relay and wait until the plane says that it is back."""
-    events: asyncio.Queue[MediaRestarted] = asyncio.Queue()
+    events: asyncio.Queue[MediaEvent] = asyncio.Queue()
     bed.plane.subscribe(events.put_nowait)
     assert bed.plane.relay_pid is not None
     os.kill(bed.plane.relay_pid, signal.SIGKILL)
-    return await asyncio.wait_for(events.get(), PATIENCE_S)
+    event = await asyncio.wait_for(events.get(), PATIENCE_S)
+    assert isinstance(event, MediaRestarted)
+    return event
 
 
 async def ended(pid: int | None) -> None:
@@ -311,7 +313,7 @@ HELLO = ["hello", VERSION]
         frame([HELLO, ["stock", 7, 1]]),
         frame([HELLO, ["stock", 0, "many"]]),
         frame([HELLO, ["query", 1, 2]]),
-        frame([HELLO, ["open", 31998], ["remote", 31998, 1, 2, 3, 4, False]]),
+        frame([HELLO, ["open", 31998], ["remote", 31998, 1, 2, 3, 4, False, True]]),
         frame([["hello", VERSION + 1]]),
     ],
 )
@@ -337,10 +339,11 @@ def test_what_cannot_be_done_is_answered(tmp_path: Path) -> None:
                 other.bind((RELAY, 32100))
                 reader, writer = await asyncio.open_unix_connection(bed.options.socket)
                 remotes = [
-                    ["remote", 32200, host, port, CALLER, 4001, False]
+                    ["remote", 32200, host, port, CALLER, 4001, False, True]
                     for host, port in (("phone.example", 4000), ("::1", 4000), (CALLER, 0), (CALLER, 65536))
                 ]
-                commands = [["open", 32100], ["open", 32200], ["remote", 32300, CALLER, 4000, CALLER, 4001, False]]
+                commands = [["open", 32100], ["open", 32200]]
+                commands += [["remote", 32300, CALLER, 4000, CALLER, 4001, False, True]]
                 writer.write(
                     frame([HELLO, *commands, *remotes, ["close", 5], ["fence", 5], ["link", 5, 6], ["sync", 9]])
                 )
