@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterable
 
 from media.api import MediaPlane
 from proxy.backends import Backend, Backends, Pool, Router
-from proxy.calls import midcall, session_timer, standby
+from proxy.calls import midcall, replaces, session_timer, standby
 from proxy.calls.call import ENDED, TALKING, Call, HeldRequest
-from proxy.calls.headers import crossing
 from proxy.calls.invite import forwarded, invite
 from proxy.calls.leg import Leg
 from proxy.calls.setup import Setup
@@ -132,7 +131,9 @@ class Calls:
             self.counts["no_route"] += 1
             transaction.reply(404)
             return
-        backend = pool.select(self.now(), self.rng)
+        backend = replaces.backend_of(self, request)
+        if backend is None or not backend.usable(self.now()):
+            backend = pool.select(self.now(), self.rng)
         if backend is None:
             self.counts["no_backend"] += 1
             transaction.reply(503, extra=((b"retry-after", b"Retry-After: 1"),))
@@ -141,7 +142,7 @@ class Calls:
         call.uri = request.uri
         call.from_value = without_tag(request.from_)
         call.to_value = request.to
-        call.fields = (hops, *crossing(request))
+        call.fields = (hops, *replaces.crossing_named(self, request))
         caller = origin if origin is not None and self.backends.pool_of(origin).settings.recover else None
         call.a = self.make_leg(call, "a", self.stack.new_tag(), transaction.flow, caller)
         call.a.invited = transaction

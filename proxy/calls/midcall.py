@@ -14,6 +14,7 @@ from proxy.calls import session_timer, standby
 from proxy.calls.call import ENDED, Call
 from proxy.calls.headers import contact, crossing
 from proxy.calls.leg import Leg, gone
+from proxy.calls.replaces import crossing_named
 from proxy.sip.client_transaction import ClientTransaction
 from proxy.sip.dialog import Dialog
 from proxy.sip.message import Field, Request, Response, response
@@ -51,6 +52,8 @@ def receive(calls: Calls, leg: Leg, request: Request, transaction: ServerTransac
         _updated(calls, call, leg, request, transaction, other)
     elif method == b"PRACK":
         _pracked(calls, call, leg, request, transaction, other)
+    elif method == b"REFER":
+        _forward(calls, call, leg, request, transaction, other, crossing_named(calls, request))
     else:
         _forward(calls, call, leg, request, transaction, other)
 
