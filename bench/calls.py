@@ -23,6 +23,7 @@ from bench import peers
 from bench.common import cpu_s, progress, report
 from bench.load import caller, far_ends, hold
 from bench.peers import UAC, Server, ask
+from proxy.sip import stack
 from tests.testbed.sipp import SippFigures
 
 PAUSE_MS = 50
@@ -125,6 +126,7 @@ def summary(rounds: dict[str, list[Round]], arguments: argparse.Namespace) -> di
     result["unexpected"] = sum(unexpected(one.calls) for one in ours)
     result["retransmissions"] = sum(one.calls.retransmissions for one in ours)
     result["failed_peers"] = sum(one.calls.failed for one in theirs)
+    result["compiled"] = not (stack.__file__ or "").endswith(".py")
     stalls = [one.loop_stall_ms for one in ours if one.loop_stall_ms is not None]
     if stalls:
         result["loop_stall_ms_max"] = round(max(stalls), 3)
