@@ -1,0 +1,58 @@
+"""Encrypted media through the proxy and through a failover: the keys of the phone and of the backend that it talks to.
+
+The relay passes SRTP on as it is; whoever hears the right tone has the right keys. PJSIP's phones and real Asterisk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import BACKUP_HZ, ECHO, PRIMARY_HZ, TONE, Site, start_site
+from tests.integration.test_pjsua2 import GAP_S_MAX, hang_up, kill, until_heard, uri
+from tests.testbed.hosts import CALLER
+from tests.testbed.pjsua2 import unavailable
+from tests.testbed.pjsua2.phones import Phones
+
+SAYS_HZ = 450
+MANDATORY = 2
+SDES = "[sbc](+)\nmedia_encryption=sdes\n"
+DTLS = "[sbc](+)\nmedia_encryption=dtls\ndtls_auto_generate_cert=yes\ndtls_verify=fingerprint\ndtls_setup=actpass\n"
+
+pytestmark = pytest.mark.skipif(unavailable() is not None, reason=str(unavailable()))
+
+
+@pytest.fixture(params=["sdes", "dtls"])
+def secure(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Site, bool]]:
+    with ExitStack() as stack:
+        dtls = request.param == "dtls"
+        yield start_site(stack, tmp_path, additions={"pjsip.conf": DTLS if dtls else SDES}), dtls
+
+
+def test_encrypted_calls_go_on(secure: tuple[Site, bool]) -> None:
+    site, dtls = secure
+
+    async def scenario() -> None:
+        async with Phones(CALLER, srtp=MANDATORY, dtls=dtls) as phones:
+            tone = await phones.call(uri(site, TONE), says=SAYS_HZ, listens=[PRIMARY_HZ, BACKUP_HZ])
+            echo = await phones.call(uri(site, ECHO), says=SAYS_HZ, listens=[SAYS_HZ])
+            await until_heard(tone, [PRIMARY_HZ])
+            await until_heard(echo, [SAYS_HZ])
+            assert (await tone.secured())["srtp"], (await tone.secured())["dump"]
+            struck_at = await kill(site)
+            await until_heard(tone, [BACKUP_HZ])
+            await until_heard(echo, [SAYS_HZ])  # both ways
+            assert (await tone.secured())["srtp"]
+            gaps_s = [
+                await tone.longest_gap_s(struck_at, [PRIMARY_HZ, BACKUP_HZ]),
+                await echo.longest_gap_s(struck_at, [SAYS_HZ]),
+            ]
+            print(f"gaps: {gaps_s}")
+            assert max(gaps_s) < GAP_S_MAX
+            await hang_up(site, tone, echo)
+
+    asyncio.run(scenario())
