@@ -18,7 +18,7 @@ from proxy.backends import Backends
 from proxy.calls import Calls
 from proxy.calls.snapshot import SnapshotError, restore
 from proxy.config import Settings
-from proxy.failover import Failovers
+from proxy.failover import Failovers, Reanchors
 from proxy.health import Health
 from proxy.health.synthetic import Synthetic
 from proxy.net.api import Network
@@ -54,11 +54,14 @@ class Node:
         self.calls = Calls(settings, self.stack, self.backends, relay, direct, rng, rtpengine)
         self.health = Health(self.backends, network, loop, rng, sip.listen[0].host, settings.node.name)
         self.failovers = Failovers(self.calls, self.backends, self.health, loop)
+        self.reanchors = Reanchors(self.calls, self.backends, self.failovers.open_report, loop)
         self.calls.on_live_result = self.health.report_live
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
         self.relay = relay
         self.direct = direct
         self.rtpengine = rtpengine
+        if rtpengine is not None:
+            self.reanchors.watch(rtpengine)
         self.stall = Stall(loop)
         self.started_at = loop.time()
 
@@ -90,6 +93,7 @@ class Node:
         await self.synthetic.stop()
         self.health.stop()
         await self.failovers.close()
+        await self.reanchors.close()
         await self.stack.close()
         await self.relay.close()
         await self.direct.close()

@@ -360,6 +360,7 @@ class RtpenginePlane:
         self._alive(session)
         if session.node is None or session.lost:
             return SessionStats(session.name, session.connected, ())
+        await self._settle(session)
         reply = await self._ask(session, commands.query(session.call))
         return SessionStats(session.name, session.connected, commands.stats(reply, session.legs, self._loop.time()))
 

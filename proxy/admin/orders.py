@@ -39,7 +39,7 @@ def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
         "errors": dict(stack.errors),
         "counts": dict(node.calls.counts),
         "refusals": {str(refusal): count for refusal, count in node.failovers.refusals.items()},
-        "moving": sorted(backend.name for backend in node.failovers.moving),
+        "moving": sorted({*(backend.name for backend in node.failovers.moving), *node.reanchors.moving}),
         "backends": [backend_row(node, backend) for backend in node.backends],
     }
 

@@ -2,6 +2,7 @@
 
 from proxy.failover.failovers import Failovers
 from proxy.failover.policy import Refusal
+from proxy.failover.reanchors import Reanchors
 from proxy.failover.report import CallResult, Report
 
-__all__ = ["CallResult", "Failovers", "Refusal", "Report"]
+__all__ = ["CallResult", "Failovers", "Reanchors", "Refusal", "Report"]

@@ -128,11 +128,15 @@ class Failovers:
     # -- execution
 
     def _report(self, backend: Backend, cause: str, reason: str, steps: list[Step]) -> Report:
+        return self.open_report(cause, backend.name, backend.pool, reason, len(steps))
+
+    def open_report(self, cause: str, backend: str, pool: str, reason: str, calls: int) -> Report:
+        """Of this failover, or of another kind that operators shall see beside them."""
         now = self._loop.time()
-        report = Report(next(self._ids), cause, backend.name, backend.pool, reason, now, None, [], len(steps))
-        report.note(now, f"{cause}: {reason}; {len(steps)} calls to move")
+        report = Report(next(self._ids), cause, backend, pool, reason, now, None, [], calls)
+        report.note(now, f"{cause}: {reason}; {calls} calls to move")
         self.reports.append(report)
-        log.warning("backend=%s failover=%d cause=%r calls=%d", backend.name, report.id, cause, len(steps))
+        log.warning("backend=%s failover=%d cause=%r calls=%d", backend, report.id, cause, calls)
         return report
 
     async def _move(self, report: Report, backend: Backend, steps: list[Step], *, alive: bool) -> None:

@@ -31,8 +31,8 @@ class CallResult:
 @dataclass(slots=True)
 class Report:
     id: int
-    cause: str  # a diagnosis, "drain", or "leg lost"
-    backend: str
+    cause: str  # a diagnosis, "drain", "leg lost", or "media node lost"
+    backend: str  # or the rtpengine
     pool: str
     reason: str
     detected_at: float

@@ -111,6 +111,7 @@ class Call:
         self.heard = Heard()
         self.ended: asyncio.Future[str] = self._loop.create_future()  # how it ended: "bye" (ours) or "hung up"
         self.requests: list[str] = []  # methods that came from the other side
+        self.offers: list[str] = []  # descriptions in them
         self.call_id = f"{random.getrandbits(64):x}@{phones.host}"
         self._uri = f"sip:{user}@{to[0]}:{to[1]}"
         self._from = f'"Phone {number}" <sip:phone{number}@{phones.host}>;tag={random.getrandbits(48):x}'
@@ -207,6 +208,7 @@ class Call:
         self.requests.append(message.method)
         body = ""
         if message.method in ("INVITE", "UPDATE") and message.body:
+            self.offers.append(message.body)
             self._remote, _ = message.media()
             self._version += 1
             body = self._sdp()
