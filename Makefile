@@ -8,7 +8,7 @@ PACKAGES := tests/testbed/setup/packages.sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo demo-asterisk test test-unit test-sim test-sipp test-integration test-plain lint bench soak compile plain
-.PHONY: clean sipp asterisk pjsua2
+.PHONY: clean sipp asterisk rtpengine pjsua2
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 20
@@ -30,7 +30,7 @@ test-sim: .venv/ready ## the node in virtual time, with faults
 test-sipp: compile sipp ## every call flow against SIPp
 	@$(PYTEST) tests/sipp
 
-test-integration: compile sipp asterisk pjsua2 ## against real Asterisk, with PJSIP's phones
+test-integration: compile sipp asterisk rtpengine pjsua2 ## against real Asterisk and rtpengine, with PJSIP's phones
 	@$(PYTEST) tests/integration
 
 test-plain: .venv/ready ## the same source not compiled: a copy without the compiled modules
@@ -46,7 +46,7 @@ lint: .venv/ready ## style, types and the layering of the packages
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
 
-bench: compile .venv/ready-bench sipp asterisk ## figures as JSON, peers measured in the same run
+bench: compile .venv/ready-bench sipp asterisk rtpengine ## figures as JSON, peers measured in the same run
 	@$(PACKAGES) kamailio=kamailio rtpengine=rtpengine-daemon
 	@for each in calls relay failover memory; do $(PYTHON) -m bench.$$each || exit; done
 
@@ -78,6 +78,9 @@ clean: ## remove everything that was made here
 
 sipp:
 	@$(PACKAGES) sipp=sip-tester ip=iproute2 nft=nftables setpriv=util-linux
+
+rtpengine:
+	@$(PACKAGES) rtpengine=rtpengine-daemon
 
 asterisk:
 	@tests/testbed/asterisk/asterisk-root.sh $(ASTERISK)

@@ -117,7 +117,7 @@ async def start_rtpengine(settings: Settings, rng: random.Random) -> RtpenginePl
     interval_s = media.ping_interval_ms / 1000
     watch = Watch(interval_s, media.ping_fall, silence_s=media.ping_fall * interval_s)
     nodes = [NodeOptions(node.address, node.weight) for node in media.nodes]
-    return await RtpenginePlane.start(media.address, nodes, rng, strict=media.latch == "strict", watch=watch)
+    return await RtpenginePlane.start(media.address, nodes, rng, latch=media.latch, watch=watch)
 
 
 async def _collect_when_idle(node: Node) -> None:

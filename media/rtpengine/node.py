@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from media.rtpengine import commands
 from media.rtpengine.bencode import Encodable, Value
 from media.rtpengine.channel import Address, Connect, UdpChannel
 from media.rtpengine.exchanges import Exchanges, NgError, NodeGoneError, Reply
@@ -54,7 +55,8 @@ class Watch:
 
 
 class Node:
-    """`up` is None until it has answered, or kept silent, for the first time."""
+    """`up` is None until it has answered, or kept silent, for the first time. `on_begun`: it is there, or there again,
+    perhaps without the calls that it had."""
 
     def __init__(
         self,
@@ -62,14 +64,13 @@ class Node:
         rng: random.Random,
         options: NodeOptions,
         watch: Watch,
-        on_up: Callable[[Node], None],
+        on_begun: Callable[[Node], None],
         on_down: Callable[[Node], None],
-        on_restarted: Callable[[Node], None],
         connect: Connect = UdpChannel,
     ) -> None:
         self._loop = loop
         self._watch = watch
-        self._on_up, self._on_down, self._on_restarted = on_up, on_down, on_restarted
+        self._on_begun, self._on_down = on_begun, on_down
         self.name = options.name
         self.weight = options.weight
         self.up: bool | None = None
@@ -95,8 +96,10 @@ class Node:
         return self.exchanges.ask(command)
 
     def abandon(self, call: str) -> None:
-        """A call was taken up elsewhere because this node is silent: it is deleted here should the node come back."""
-        if len(self.abandoned) < ABANDONED_MAX:
+        """A call has been taken up elsewhere: it is deleted here, should the node be silent as soon as it is back."""
+        if self.up:
+            self.ask(commands.delete(call))
+        elif len(self.abandoned) < ABANDONED_MAX:
             self.abandoned[call] = None
 
     def close(self) -> None:
@@ -141,7 +144,10 @@ class Node:
             self.up = True
             self._began = math.inf
             self._probes = 0  # the next probe asks since when it runs
-            self._on_up(self)
+            abandoned, self.abandoned = self.abandoned, {}
+            for call in abandoned:
+                self.ask(commands.delete(call))
+            self._on_begun(self)
 
     def _refused(self) -> None:
         """ICMP: nobody listens at its port."""
@@ -166,7 +172,7 @@ class Node:
         began = self._loop.time() - uptime
         if began > self._began + UPTIME_STEP_S:
             log.warning("rtpengine %s was restarted", self.name)
-            self._on_restarted(self)
+            self._on_begun(self)
         self._began = began
 
 

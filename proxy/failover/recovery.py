@@ -274,9 +274,11 @@ class Recovery:
             stats = await call.media.query(call.id)
             heard = [each for each in stats.streams if each.leg == leg.name and each.last_packet_at > self.connected_at]
             if heard:
-                began = max(self.connected_at, min(stream.first_packet_at for stream in heard))
                 result.audio = True
-                result.gap_ms = round(max(0.0, began - self.silent_since) * 1000, 1)
+                first = min(stream.first_packet_at for stream in heard)
+                if first:  # rtpengine does not tell
+                    began = max(self.connected_at, first)
+                    result.gap_ms = round(max(0.0, began - self.silent_since) * 1000, 1)
                 return
             await asyncio.sleep(AUDIO_POLL_S)
 

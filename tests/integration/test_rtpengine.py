@@ -20,7 +20,7 @@ from tests.testbed.aqueduct import Aqueduct, settings
 from tests.testbed.asterisk import ROOT_FOLDER, Asterisk
 from tests.testbed.audio import tone
 from tests.testbed.hosts import BACKENDS, CALLER, PROXY, RTPENGINES
-from tests.testbed.phone import Call, Phones
+from tests.testbed.phone import Call, CallFailed, Phones
 from tests.testbed.rtpengine import Rtpengine
 
 CALLS = 20
@@ -135,5 +135,108 @@ def test_a_call_on_hold_stays_on_hold(site: RtpSite) -> None:
             assert await call.reinvite("sendrecv") == "sendrecv"
             await until_heard(call, OWN_HZ)
             assert await call.bye() == 200
+
+    asyncio.run(test())
+
+
+def test_a_frozen_engine_is_left_and_forgets_its_calls_when_it_is_back(site: RtpSite) -> None:
+    async def test() -> None:
+        async with Phones(CALLER) as phones:
+            tones, echoes = await call_up(phones, site)
+            frozen, other = site.engines
+            frozen.freeze()
+            report = await until_moved(site)
+            assert (report["moved"], report["lost"]) == (CALLS // 2, 0)
+            await together(*(until_heard(call, PRIMARY_HZ) for call in tones))
+            frozen.thaw()
+            await until(lambda: not frozen.calls(), lambda: frozen.calls())
+            assert len(other.calls()) == CALLS
+            await together(*(until_heard(call, OWN_HZ) for call in echoes))
+            assert {await call.bye() for call in phones.calls} == {200}
+
+    asyncio.run(test())
+
+
+def test_an_engine_that_restarts_between_two_probes_is_found_out(site: RtpSite) -> None:
+    async def test() -> None:
+        async with Phones(CALLER) as phones:
+            tones, echoes = await call_up(phones, site)
+            await asyncio.sleep(2.5)  # it must have run for a while to be seen to have begun anew
+            site.engines[0].kill()
+            site.engines[0].wait(5.0)
+            site.engines[0].start()
+            report = await until_moved(site)
+            assert (report["moved"], report["lost"]) == (CALLS // 2, 0)
+            await together(*(until_heard(call, PRIMARY_HZ) for call in tones))
+            await together(*(until_heard(call, OWN_HZ) for call in echoes))
+
+    asyncio.run(test())
+
+
+def test_calls_wait_for_an_engine_when_all_are_dead(site: RtpSite) -> None:
+    async def test() -> None:
+        async with Phones(CALLER) as phones:
+            tones, echoes = await call_up(phones, site, 10)
+            for engine in site.engines:
+                engine.kill()
+            await asyncio.sleep(1.0)
+            with pytest.raises(CallFailed):
+                await phones.call(ECHO, site.proxy.address)
+            site.engines[0].start()
+            await together(*(until_heard(call, PRIMARY_HZ) for call in tones))
+            await together(*(until_heard(call, OWN_HZ) for call in echoes))
+            assert len(site.engines[0].calls()) == 10
+            assert {await call.bye() for call in (*tones, *echoes)} == {200}
+        reports = site.proxy.ask("failovers")
+        assert sum(report["moved"] for report in reports) == 10 and not any(report["lost"] for report in reports)
+
+    asyncio.run(test())
+
+
+def test_callers_are_not_told_when_a_backend_dies_behind_an_engine(site: RtpSite) -> None:
+    async def test() -> None:
+        async with Phones(CALLER) as phones:
+            tones, echoes = await call_up(phones, site)
+            site.primary.kill()
+            report = await until_moved(site)
+            await together(*(until_heard(call, BACKUP_HZ) for call in tones))
+            await together(*(until_heard(call, OWN_HZ) for call in echoes))
+            assert [call.requests for call in phones.calls] == [[]] * CALLS
+            assert {await call.bye() for call in phones.calls} == {200}
+            await until(lambda: not any(engine.calls() for engine in site.engines), lambda: "calls are left")
+        assert (report["moved"], report["lost"]) == (CALLS, 0)
+        assert {(result["audio"], result["gap_ms"]) for result in report["results"]} == {(True, None)}
+
+    asyncio.run(test())
+
+
+def test_a_backend_and_an_engine_that_die_together_cost_no_call(site: RtpSite) -> None:
+    async def test() -> None:
+        async with Phones(CALLER) as phones:
+            tones, echoes = await call_up(phones, site)
+            site.primary.kill()
+            site.engines[0].kill()
+            await together(*(until_heard(call, BACKUP_HZ) for call in tones))
+            await together(*(until_heard(call, OWN_HZ) for call in echoes))
+            assert len(site.engines[1].calls()) == CALLS
+            assert {await call.bye() for call in phones.calls} == {200}
+
+    asyncio.run(test())
+
+
+def test_calls_outlive_the_proxy_and_their_engine_even_then(site: RtpSite) -> None:
+    async def test() -> None:
+        async with Phones(CALLER) as phones:
+            tones, echoes = await call_up(phones, site)
+            await asyncio.to_thread(site.proxy.stop)
+            await together(*(until_heard(call, OWN_HZ) for call in echoes))
+            site.engines[0].kill()
+            await asyncio.to_thread(site.proxy.restart)
+            report = await until_moved(site)
+            assert (report["moved"], report["lost"]) == (CALLS // 2, 0)
+            await together(*(until_heard(call, PRIMARY_HZ) for call in tones))
+            await together(*(until_heard(call, OWN_HZ) for call in echoes))
+            assert {await call.bye() for call in phones.calls} == {200}
+            await until(lambda: not site.engines[1].calls(), lambda: site.engines[1].calls())
 
     asyncio.run(test())
