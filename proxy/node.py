@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from functools import partial
 from pathlib import Path
 
 import msgpack
 
 from media.api import MediaError, MediaPlane
 from proxy.backends import Backends
-from proxy.calls import Calls
+from proxy.calls import Calls, listening
 from proxy.calls.snapshot import SnapshotError, restore
 from proxy.config import Settings
 from proxy.failover import Failovers, Reanchors
@@ -57,6 +58,8 @@ class Node:
         self.reanchors = Reanchors(self.calls, self.backends, self.failovers.open_report, loop)
         self.calls.on_live_result = self.health.report_live
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
+        relay.subscribe(self.health.media)
+        relay.subscribe(partial(listening.media, self.calls))
         self.relay = relay
         self.direct = direct
         self.rtpengine = rtpengine

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from media.api import MediaPlane
 from proxy.backends import Backend, Backends, Pool, Router
-from proxy.calls import midcall, replaces, session_timer, standby
+from proxy.calls import listening, midcall, replaces, session_timer, standby
 from proxy.calls.call import ENDED, TALKING, Call, HeldRequest
 from proxy.calls.invite import forwarded, invite
 from proxy.calls.leg import Leg
@@ -227,6 +227,7 @@ class Calls:
         self.counts["answered"] += 1
         if call.b and call.b.backend:
             self.on_live_result(call.b.backend, True)
+        listening.listen(self, call)
         log.info("call=%s backend=%s answered", call.id, call.b.backend.name if call.b and call.b.backend else "-")
         self.on_settled(call)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from media.api import MediaError
 from proxy.calls import session_timer
+from proxy.calls.listening import listen
 from proxy.calls.standby import Standby
 from proxy.sip.dialog import Dialog
 
@@ -101,6 +102,7 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg]) -> Call:
         call.standby = Standby(leg, second["side"], second["offered"], now)
     call.media.restore(call.id, state["media"])
     calls.register(call)
+    listen(calls, call)
     return call
 
 

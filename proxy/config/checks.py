@@ -100,6 +100,10 @@ def _pool(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:
             (*path, "health", "silence_min_ms"),
             f"at least two intervals ({2 * health.interval_ms}): silence shorter than that is no silence",
         )
+    if health.rtp_silence_ms < health.rtp_suspect_ms:
+        yield (*path, "health", "rtp_silence_ms"), f"at least rtp_suspect_ms ({health.rtp_suspect_ms})"
+    if health.rtp_dead_ms < health.rtp_silence_ms:
+        yield (*path, "health", "rtp_dead_ms"), f"at least rtp_silence_ms ({health.rtp_silence_ms})"
 
 
 def _standby(path: KeyPath, pool: PoolSettings, mode: MediaMode) -> Iterator[Problem]:

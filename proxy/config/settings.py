@@ -136,6 +136,15 @@ class HealthSettings(Section):
     """Unanswered probes in a row that down needs besides silence."""
     rise: int = Field(default=3, ge=1, le=1000)
     """Answered probes in a row that bring a backend back."""
+    rtp_suspect_ms: int = Field(default=45, ge=45, le=4000)
+    """Silence of at least 80 % of five or more streams that makes a backend suspect (streams with a packet each
+    20 ms; of others accordingly longer)."""
+    rtp_silence_ms: int = Field(default=105, ge=65, le=4000)
+    """With rtp_fall unanswered probes a backend is down after this long without packets of its streams and answers."""
+    rtp_fall: int = Field(default=3, ge=1, le=1000)
+    """Unanswered probes in a row that down needs besides silent streams."""
+    rtp_dead_ms: int = Field(default=2000, ge=200, le=4000)
+    """Silence of at least 80 % of five or more streams that makes a backend MediaDead although it answers probes."""
     live_fall: int = Field(default=5, ge=2, le=1000)
     """Live requests in a row without any response that make a backend Hung."""
     flaps_max: int = Field(default=3, ge=2, le=100)
@@ -201,6 +210,11 @@ class PoolSettings(Section):
     start, and media is switched to it; needs the relay and twice the calls on the backends."""
     hot_for: tuple[CallRule, ...] = ()
     """With standby: hot, the calls that have it: those that one of these rules takes. None: all calls."""
+    media_timeout_s: float | None = Field(default=None, ge=1, le=3600)
+    """Neither RTP nor RTCP on a leg of a call for this long, though it is not on hold, is its media timeout; null:
+    none. Only where media flows through the relay."""
+    on_media_timeout: Literal["log", "end"] = "log"
+    """What follows on a call's media timeout. log: a warning. end: both legs get a BYE."""
     health: HealthSettings = HealthSettings()
     """How its backends are watched."""
     recovery: RecoverySettings = RecoverySettings()

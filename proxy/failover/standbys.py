@@ -19,6 +19,7 @@ from media.api import MediaError
 from proxy.backends import Backend, Backends, Verdict
 from proxy.calls import TALKING, Call, Calls, Leg
 from proxy.calls import standby as standby_of
+from proxy.calls.listening import listen_beside
 from proxy.calls.standby import Standby
 from proxy.config import CallRule
 from proxy.failover.bring_up import BringUp, Refused, Undisturbed, abandon, told
@@ -212,6 +213,7 @@ class Standbys:
                 raise
         else:
             call.standby = Standby(leg, side, attempt.offered, calls.now())
+            listen_beside(call, leg)
             calls.counts["standbys"] += 1
             log.info("call=%s backend=%s standby is up", call.id, backend.name)
 

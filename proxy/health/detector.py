@@ -2,21 +2,25 @@
 
 Pure: `now` is an argument, in seconds of *awake* time (see `selfcheck`). The first missed probe makes `fast` true, so
 that many independent probes stand behind every decision. *Silent* needs a minimum of silence and a minimum of
-unanswered probes, and somebody else who was heard meanwhile; *refused* needs two refusals, or one and more silence,
-because ICMP is rate-limited. A backend that is down comes back after `rise` timely answers in a row; one that does so
-too often is held out until it has been stable for a while.
+unanswered probes, and somebody else who was heard meanwhile: much of both when probes are all that there is, little
+when the streams of its calls are silent too. *Refused* needs two refusals, or one and silence, because ICMP is
+rate-limited. A backend that is down comes back after `rise` timely answers in a row; one that does so too often is
+held out until it has been stable for a while.
 """
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import ClassVar
 
+from media.api import FlowsSilent
 from proxy.backends import Verdict
 from proxy.config import HealthSettings
 from proxy.health.diagnosis import Diagnosis, Sign, Signs, Sip, diagnose
 from proxy.health.evidence import Evidence
+from proxy.health.flows import Flows
 from proxy.health.silence import Silence
 
 REFUSALS_APART_S = 0.01
@@ -28,14 +32,13 @@ BLIND_AFTER = 2.0  # times the silence that is needed: until then a witness is w
 OVERLOADED_ANSWERS = 2  # 503 in a row
 UNKNOWN_DIALOGS = 3  # 481 for live dialogs …
 UNKNOWN_DIALOGS_S = 5.0  # … within this: it has restarted
+JOINT_PATIENCE = 1.5  # times the longest healthy silence of streams and probes together
+FLOWING_S = 0.06  # so long after the first sign of trouble streams must have been seen to flow, to speak against it
 LIVE_SPREAD_S = 1.0  # unanswered live requests of one instant are one piece of evidence
 
 _COMMITTED = frozenset({Sip.SILENT, Sip.REFUSED, Sip.RESTARTED, Sip.DEAF_TO_CALLS})
 _SAYS_NOTHING_OF_THE_NETWORK = frozenset({Sip.UNHEARD, Sip.REFUSED, Sip.RESTARTED})
 _SENSES = {
-    Evidence.RTP_ALIVE: ("rtp", Sign.WELL),
-    Evidence.RTP_SILENT: ("rtp", Sign.ILL),
-    Evidence.RTP_IDLE: ("rtp", Sign.NONE),
     Evidence.CONTROL_OK: ("control", Sign.WELL),
     Evidence.CONTROL_LOST: ("control", Sign.ILL),
     Evidence.SYNTHETIC_OK: ("synthetic", Sign.WELL),
@@ -56,10 +59,16 @@ class Change:
 
 class Detector:
     silence_type: ClassVar[type[Silence]] = Silence
+    joint_type: ClassVar[type[Silence]] = Silence
 
     def __init__(self, settings: HealthSettings, now: float) -> None:
         self.settings = settings
         self.silence = self.silence_type(now, settings.silence_min_ms / 1000, settings.silence_max_ms / 1000)
+        # The same for silence of its streams and its probes together.
+        self.joint = self.joint_type(
+            now, settings.rtp_silence_ms / 1000, settings.silence_max_ms / 1000, prior_s=0.0, patience=JOINT_PATIENCE
+        )
+        self.flows = Flows()
         self.signs = Signs()
         self.verdict = Verdict.UNKNOWN
         self.diagnosis: Diagnosis | None = None
@@ -70,7 +79,9 @@ class Detector:
         self.pending = False  # something has happened that `judge` must look at
         self.misses = 0  # unanswered probes in a row
         self.reason = "never heard of yet"
-        self._evidence: tuple[Evidence, ...] = ()
+        self._evidence = Evidence.OPTIONS_OK  # behind `reason`
+        self._trouble: dict[Evidence, float] = {}  # what spoke against it since it was heard, and since when
+        self._media_ill_at = now
         self._refused_at: list[float] = []  # the first and the latest refusal since the last answer
         self._misses_when_refused = 0
         self._answers_503 = 0
@@ -81,7 +92,7 @@ class Detector:
         self._live_misses = 0
         self._live_missed_since = now
         self._unknown_dialogs: deque[float] = deque(maxlen=UNKNOWN_DIALOGS)
-        self._sensed_at = {"rtp": now, "control": now}
+        self._sensed_at = {"control": now}
 
     # What happened
 
@@ -94,7 +105,7 @@ class Detector:
             self._rise(now, sent_at, timely)
         else:
             self._heard(now, sent_at)
-            self.pending = self.pending or self.signs.held
+            self.pending = self.pending or self.signs.held or self.signs.rtp is Sign.ILL
             if not busy:
                 self._settle(Sip.ANSWERS, "answers", Evidence.OPTIONS_OK)
             elif self._answers_503 >= OVERLOADED_ANSWERS:
@@ -109,8 +120,7 @@ class Detector:
             self._silent_since = max(self.heard_at, sent_at - REST_S)
         self.misses += 1
         self._rising = 0
-        self.fast = self.signs.sip not in _COMMITTED
-        self.pending = True
+        self._doubted(Evidence.OPTIONS_TIMEOUT, sent_at)
 
     def refused(self, now: float) -> None:
         """A probe came back with an ICMP port unreachable, or a TCP connection was reset."""
@@ -122,6 +132,58 @@ class Detector:
             self._refused_at = [now, now]
         else:
             self._refused_at[1] = now
+        self._doubted(Evidence.ICMP_REFUSED, now)
+
+    def flowed(self, event: FlowsSilent, at: float, now: float, everywhere: bool) -> None:
+        """How its streams flowed `at` that time. `everywhere`: those of all others are silent, too."""
+        flows, signs = self.flows, self.signs
+        if flows.silent and not event.silent:
+            self.joint.learn(at - max(flows.silent_since, self.heard_at), now)
+            self._trouble.pop(Evidence.RTP_SILENT, None)
+        began = event.silent and not flows.silent
+        flows.tell(event, at)
+        if began:
+            self.counts[Evidence.RTP_SILENT] += 1
+            self._doubted(Evidence.RTP_SILENT, now)
+        if event.silent:
+            self._falter(now, everywhere)
+        elif event.active:
+            if at - min(self._trouble.values(), default=-math.inf) >= FLOWING_S:
+                signs.media_blind = False
+                self._media(Sign.WELL, "its streams flow", Evidence.RTP_ALIVE)
+        elif signs.rtp is not Sign.ILL:
+            self._media(Sign.NONE, "no stream flows steadily", Evidence.RTP_IDLE)
+
+    def _falter(self, now: float, everywhere: bool) -> None:
+        flows, signs = self.flows, self.signs
+        silence_ms = flows.silence(now) * 1000
+        if signs.rtp is Sign.WELL and signs.sip in _COMMITTED:  # SipDeaf: its streams are all that speaks for it
+            if silence_ms >= (self.joint.needed * 1000 if flows.many else self.settings.rtp_dead_ms):
+                self._media(Sign.NONE, flows.explain(now), Evidence.RTP_IDLE)
+        elif signs.rtp is Sign.ILL:
+            if signs.media_blind and not everywhere:
+                signs.media_blind = False
+                self._explain(f"{self.reason}; those of another backend flow", Evidence.RTP_SILENT)
+        elif not flows.many or silence_ms < self.settings.rtp_suspect_ms:
+            self._media(Sign.NONE, "too few streams to say anything", Evidence.RTP_IDLE)
+        elif silence_ms >= self.settings.rtp_dead_ms and signs.sip not in _COMMITTED:
+            signs.media_blind = everywhere
+            self._media_ill_at = now
+            self._media(Sign.ILL, flows.explain(now), Evidence.RTP_SILENT)
+        else:
+            self._media(Sign.FALTERING, flows.explain(now), Evidence.RTP_SILENT)
+
+    def _media(self, sign: Sign, reason: str, evidence: Evidence) -> None:
+        if sign is not self.signs.rtp:
+            self.signs.rtp = sign
+            if evidence is not Evidence.RTP_SILENT:
+                self.counts[evidence] += 1
+            if self.signs.sip not in _COMMITTED:
+                self._explain(reason, evidence)
+            self.pending = True
+
+    def _doubted(self, evidence: Evidence, since: float) -> None:
+        self._trouble.setdefault(evidence, since)
         self.fast = self.signs.sip not in _COMMITTED
         self.pending = True
 
@@ -171,6 +233,10 @@ class Detector:
             # Without calls it cannot show that it is well again: it gets another chance.
             self._live_misses = 0
             self._come_back(now, f"{self.settings.flap_hold_s} s are over")
+        if signs.rtp is Sign.ILL and not self.flows.active and now - self._media_ill_at >= self.settings.flap_hold_s:
+            # Its calls are gone, and without calls it cannot show that its media is well again.
+            signs.media_blind = False
+            self._media(Sign.NONE, f"{self.settings.flap_hold_s} s are over", Evidence.RTP_IDLE)
         if signs.held and now - self._rising_since >= self.settings.flap_hold_s:
             signs.held = False
             self._downs.clear()
@@ -181,17 +247,23 @@ class Detector:
         previous, self.verdict, self.diagnosis = self.verdict, row.verdict, row.diagnosis
         if row.verdict is Verdict.DOWN and previous is not Verdict.DOWN:
             self._downs.append(now)
-        return Change(previous, row.verdict, row.diagnosis, f"{row.why}: {self.reason}", self._evidence)
+        evidence = tuple(dict.fromkeys((*self._trouble, self._evidence)))
+        return Change(previous, row.verdict, row.diagnosis, f"{row.why}: {self.reason}", evidence)
 
     def needs_witness(self, now: float) -> bool:
         """A decision by silence may come soon: now is the time to ask somebody else."""
-        return self.fast and now - self._silent_since >= self.silence.needed / 2 and not self._refused_at
+        if not self.fast or self._refused_at:
+            return False
+        return now - self._silent_since >= self.silence.needed / 2 or self.flows.silence(now) > 0
 
     def _weigh(self, now: float, witness_at: float) -> None:
         silence = now - self._silent_since
         needed = self.silence.needed
         if self._is_refused(now):
             self._commit(now, Sip.REFUSED, self._refused_reason(now), Evidence.ICMP_REFUSED)
+        elif self._is_mute(now) and witness_at >= now - self.joint.needed / 2:
+            reason = f"{self.flows.explain(now)}, and {self.misses} probes without answer"
+            self._commit(now, Sip.SILENT, reason, Evidence.RTP_SILENT)
         elif self.misses >= self.settings.fall and silence >= needed:
             reason = f"no answer for {silence * 1000:.0f} ms to {self.misses} probes"
             if witness_at >= now - needed / 2:
@@ -205,10 +277,18 @@ class Detector:
             reason = f"no answer for {silence * 1000:.0f} ms to {self.misses} probes"
             self._doubt(now, reason, Evidence.OPTIONS_TIMEOUT)
 
+    def _is_mute(self, now: float) -> bool:
+        """Neither its streams nor its SIP have been heard for long enough."""
+        if self.misses < self.settings.rtp_fall or not self.flows.silence(now):
+            return False
+        return now - max(self.flows.silent_since, self.heard_at) >= self.joint.needed
+
     def _is_refused(self, now: float) -> bool:
         if not self._refused_at:
             return False
         first, latest = self._refused_at
+        if self.signs.rtp is Sign.FALTERING and latest > self.flows.silent_since:
+            return True
         return latest - first >= REFUSALS_APART_S or (
             now - first >= REFUSED_SILENCE_S and self.misses - self._misses_when_refused >= REFUSED_MISSES
         )
@@ -217,11 +297,14 @@ class Detector:
         first, latest = self._refused_at
         if latest > first:
             return f"refused again {(latest - first) * 1000:.0f} ms after the first refusal"
+        if self.flows.silence(now):
+            return f"refused, and {self.flows.explain(now)}"
         return f"refused, then {self.misses - self._misses_when_refused} probes without answer"
 
     def _live_missed(self, now: float) -> None:
         if self._live_misses == 0:
             self._live_missed_since = now
+        self._trouble.setdefault(Evidence.LIVE_TIMEOUT, now)
         self._live_misses += 1
         if (
             self._live_misses >= self.settings.live_fall
@@ -235,12 +318,22 @@ class Detector:
         if self.signs.sip not in _SAYS_NOTHING_OF_THE_NETWORK:
             since = self._silent_since if self.misses else max(self.heard_at, asked_at - REST_S)
             self.silence.learn(now - since, now)
+        if self.flows.silence(now):
+            self.joint.learn(now - max(self.flows.silent_since, self.heard_at), now)
         self.heard_at = self._silent_since = now
+        if self._trouble:
+            self._forget_trouble()
         if self.fast or self._refused_at:
             self.misses = 0
             self._refused_at = []
             self.fast = False
             self.signs.host_alive = False
+
+    def _forget_trouble(self) -> None:
+        silent = self._trouble.get(Evidence.RTP_SILENT)
+        self._trouble.clear()
+        if silent is not None and self.flows.silent:
+            self._trouble[Evidence.RTP_SILENT] = silent
 
     def _rise(self, now: float, sent_at: float, timely: bool) -> None:
         """Committed, and yet an answer. Only one to a probe that was sent since, and in time, counts as a return:
@@ -275,9 +368,12 @@ class Detector:
         self._committed_at = now
         self._rising = 0
         self.fast = False
-        for sense, at in self._sensed_at.items():
-            if at <= self.heard_at:  # said before the silence began: it may have ended with it
-                setattr(self.signs, sense, Sign.NONE)
+        # What was said before the silence began may have ended with it.
+        if self._sensed_at["control"] <= self.heard_at:
+            self.signs.control = Sign.NONE
+        trouble_at = min(self._trouble.values(), default=now)
+        if self.signs.rtp is Sign.WELL and self.flows.alive_at - trouble_at < FLOWING_S:
+            self.signs.rtp = Sign.NONE
         self._settle(sip, reason, evidence)
 
     def _settle(self, sip: Sip, reason: str, evidence: Evidence) -> None:
@@ -287,5 +383,5 @@ class Detector:
 
     def _explain(self, reason: str, evidence: Evidence) -> None:
         self.reason = reason
-        self._evidence = (evidence,)
+        self._evidence = evidence
         self.pending = True

@@ -43,6 +43,7 @@ class Sign(StrEnum):
 
     NONE = "none"
     WELL = "well"
+    FALTERING = "faltering"  # of media: many streams are overdue
     ILL = "ill"
 
 
@@ -55,6 +56,7 @@ class Signs:
     control: Sign = Sign.NONE
     synthetic: Sign = Sign.NONE
     held: bool = False  # came back from down too often lately
+    media_blind: bool = False  # its media stopped, and so did that of everybody else
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,7 +84,7 @@ def _any(*values: Sip) -> frozenset[Sip]:
     return frozenset(values)
 
 
-_WELL, _ILL, _NOT_WELL = frozenset({Sign.WELL}), frozenset({Sign.ILL}), frozenset({Sign.NONE, Sign.ILL})
+_WELL, _ILL, _NOT_WELL = frozenset({Sign.WELL}), frozenset({Sign.ILL}), frozenset(Sign) - {Sign.WELL}
 _SPEAKS = _any(Sip.ANSWERS, Sip.OVERLOADED)
 
 TABLE: tuple[Row, ...] = (
@@ -125,6 +127,14 @@ TABLE: tuple[Row, ...] = (
         sip=_any(Sip.DEAF_TO_CALLS),
     ),
     Row(None, Verdict.SUSPECT, "half of what a decision needs", sip=_any(Sip.DOUBTFUL)),
+    Row(
+        Diagnosis.OBSERVER_BLIND,
+        Verdict.UNKNOWN,
+        "its media stopped and so did that of every other backend: it is us",
+        sip=_SPEAKS,
+        rtp=_ILL,
+        flags={"media_blind": True},
+    ),
     Row(Diagnosis.MEDIA_DEAD, Verdict.DOWN, "it answers SIP and its media stopped", sip=_SPEAKS, rtp=_ILL),
     Row(
         Diagnosis.FLAPPING,
@@ -132,6 +142,13 @@ TABLE: tuple[Row, ...] = (
         "it came back too often to be believed yet",
         sip=_SPEAKS,
         flags={"held": True},
+    ),
+    Row(
+        None,
+        Verdict.SUSPECT,
+        "many of its streams fell silent at once",
+        sip=_SPEAKS,
+        rtp=frozenset({Sign.FALTERING}),
     ),
     Row(
         Diagnosis.MEDIA_DEAD,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, ClassVar
 
+from media.api import FlowsSilent, MediaEvent, MediaRestarted
 from proxy.backends import Backend, Backends, Verdict
 from proxy.health.detector import Change
 from proxy.health.diagnosis import Diagnosis
@@ -72,6 +73,7 @@ class Health:
             backend: self.prober_type(backend, backends.pool_of(backend).settings.health, loop, self.selfcheck, self)
             for backend in everybody
         }
+        self._by_name = {backend.name: prober for backend, prober in self._probers.items()}
 
     def subscribe(self, listener: Listener) -> None:
         """Call `listener` at every change of a verdict or a diagnosis."""
@@ -114,6 +116,31 @@ class Health:
         if prober.detector.pending:
             self.judge(prober, awake)
 
+    def media(self, event: MediaEvent) -> None:
+        """How the streams of a backend flow: the listener of the media plane."""
+        if isinstance(event, FlowsSilent):
+            prober = self._by_name.get(event.group)
+            if prober is not None:
+                self._flowed(prober, event)
+        elif isinstance(event, MediaRestarted):
+            for name, prober in self._by_name.items():  # nothing is known of streams until they flow again
+                self._flowed(prober, FlowsSilent(name, 0, 0, 0.0, 0.0, event.at))
+
+    def _flowed(self, prober: Prober, event: FlowsSilent) -> None:
+        now = self._loop.time()
+        awake = self.selfcheck.awake(now)
+        if event.last_packet_at:
+            prober.last_good_at = max(prober.last_good_at or 0.0, event.last_packet_at)
+        if event.active and not event.silent:
+            self.selfcheck.heard(prober, awake)
+        others = [other.detector.flows for other in self._probers.values() if other is not prober]
+        others = [flows for flows in others if flows.active]
+        everywhere = bool(others) and all(flows.silent for flows in others)
+        detector = prober.detector
+        detector.flowed(event, awake - max(0.0, now - event.at), awake, everywhere)
+        if detector.pending:
+            prober.look()
+
     def explain(self, backend: Backend) -> dict[str, Any]:
         """What is known of `backend`, for people."""
         prober = self._probers[backend]
@@ -126,6 +153,8 @@ class Health:
             "timeout_ms": round(prober.timeout_s * 1000, 1),
             "longest_silence_ms": round(detector.silence.learned * 1000),
             "silence_needed_ms": round(detector.silence.needed * 1000),
+            "streams": {"active": detector.flows.active, "silent": detector.flows.silent},
+            "rtp_silence_needed_ms": round(detector.joint.needed * 1000),
             "last_good_at": prober.last_good_at,
             "stray": prober.stray,
             "evidence": {str(kind): count for kind, count in sorted(detector.counts.items())},

@@ -22,6 +22,7 @@ from proxy.net.api import Address
 RTT_START_S = 0.05
 REMEMBERED_MAX = 1024  # probes whose late answers are still recognised
 ASK_APART_S = 0.02
+FAST_STALL_S = 0.01  # the same while every probe counts
 DRAIN_S = 0.002  # after standing still: time for the sockets to be read before anybody is judged
 
 
@@ -114,6 +115,16 @@ class Prober:
         if self.flow is not None and now - self.last_sent_at >= ASK_APART_S:
             self._send(now, self._selfcheck.awake(now))
 
+    def look(self) -> None:
+        """The detector has something to judge: as soon as what waits in the sockets has been read. When it has just
+        begun to doubt, a probe leaves at once."""
+        now = self._loop.time()
+        if self._timer is None:
+            return
+        if self.detector.fast and now - self.last_sent_at >= self.settings.fast_interval_ms / 1000:
+            self._next_send = now
+        self._arm(now)
+
     def on_answer(self, data: bytes) -> None:
         now = self._loop.time()
         awake = self._selfcheck.awake(now)
@@ -162,7 +173,8 @@ class Prober:
         self._timer = None
         now = self._loop.time()
         awake = self._selfcheck.awake(now)
-        if now - self._due > STALL_S and not self._graced:
+        late = FAST_STALL_S if self.detector.fast else STALL_S
+        if now - self._due > late and not self._graced:
             self._graced = True
             self._arm(now + DRAIN_S)
             return

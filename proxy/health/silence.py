@@ -3,7 +3,7 @@
 A clean network never leaves a gap much above the probe interval, so a short one suffices; a network with bursts
 of loss leaves long ones, and patience must be above what it does every hour. `needed` is twice the longest
 healthy silence of the last half to full hour, within the configured bounds. In the first minute, with little
-learned, it is not below `PRIOR_S`. Pure.
+learned, it is not below `PRIOR_S`. For silence that streams and probes share both numbers are smaller. Pure.
 """
 
 from __future__ import annotations
@@ -15,12 +15,21 @@ PRIOR_FOR_S = 60.0
 
 
 class Silence:
-    __slots__ = ("_current", "_max", "_min", "_previous", "_prior", "_turns_at", "needed")
+    __slots__ = ("_current", "_max", "_min", "_patience", "_previous", "_prior", "_turns_at", "needed")
 
-    def __init__(self, now: float, shortest_s: float, longest_s: float) -> None:
+    def __init__(
+        self,
+        now: float,
+        shortest_s: float,
+        longest_s: float,
+        *,
+        prior_s: float = PRIOR_S,
+        patience: float = PATIENCE,
+    ) -> None:
         self._min = shortest_s
         self._max = longest_s
-        self._prior = max(shortest_s, min(PRIOR_S, longest_s))
+        self._patience = patience
+        self._prior = max(shortest_s, min(prior_s, longest_s))
         self._current = 0.0  # the longest healthy silence of this period
         self._previous = 0.0  # and of the one before
         self._turns_at = now + PRIOR_FOR_S
@@ -40,7 +49,7 @@ class Silence:
         elif length <= self._current:
             return
         self._current = max(self._current, length)
-        self.needed = min(self._max, max(self._prior, PATIENCE * self.learned))
+        self.needed = min(self._max, max(self._prior, self._patience * self.learned))
 
     def _turn(self, now: float) -> None:
         """A period is over: the first, short one ends the rule of the prior, the others age what was learned."""
