@@ -80,7 +80,7 @@ class Media:
         """Where the peer wants RTCP: RFC 3605's attribute, or the port above RTP (RFC 3550 §11)."""
         if self.rtcp is not None:
             port, _, rest = self.rtcp.partition(b" ")
-            if port.isdigit() and 0 < int(port) < 65536:
+            if port.isdigit() and len(port) <= 5 and 0 < int(port) < 65536:
                 try:
                     return (_address(b"c=" + rest) if rest else self.host), int(port)
                 except SdpError:

@@ -152,8 +152,12 @@ class Calls:
             self.drop_leg(call.a)
             return
         self.register(call)
-        call.setup = Setup(self, call, request, transaction)
-        call.setup.place(backend)
+        call.setup = setup = Setup(self, call, request, transaction)
+        try:
+            setup.place(backend)
+        except Exception:
+            setup.finish(500)
+            raise
 
     def _route(self, source: Address, request: Request) -> Pool | None:
         def header(name: str) -> str | None:
@@ -274,7 +278,7 @@ class Calls:
         else:
             value = (message.get(b"retry-after") or b"").split(b";")[0].split(b"(")[0].strip()
             if value.isdigit():  # RFC 3261 §20.33
-                backend.retry_after_until = self.now() + min(int(value), 3600)
+                backend.retry_after_until = self.now() + min(int(value[:9]), 3600)
 
     def carried_over(self, call: Call, leg: Leg, message: Response) -> bool:
         """A peer does not know its dialog any more, as `message` says: a backend may have restarted between two probes.

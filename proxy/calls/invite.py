@@ -12,6 +12,8 @@ from proxy.sip.flow import host_port
 from proxy.sip.message import Field, Request
 from proxy.sip.stack import MAX_FORWARDS
 
+HOPS_MAX = 255
+
 
 def invite(call: Call, leg: Leg, body: bytes, extra: Iterable[Field], user: bytes | None = None) -> Request:
     """R-URI user, From and To are the caller's; the dialog is ours. The session description must be in `body`
@@ -56,7 +58,10 @@ def retarget(uri: bytes, address: Address, transport: str, user: bytes | None = 
 
 
 def forwarded(request: Request) -> Field | None:
-    """Max-Forwards, one less than it came with; None: it had run out (RFC 3261 §16.3 step 3)."""
-    value = request.get(b"max-forwards")
-    hops = int(value) if value and value.isdigit() else MAX_FORWARDS
-    return (b"max-forwards", b"Max-Forwards: %d" % min(hops - 1, 255)) if hops > 0 else None
+    """Max-Forwards, one less than it came with; None: it had run out (RFC 3261 §16.3 step 3). A value that is none,
+    or above 255 (§20.22), counts as absent (RFC 4475 §3.1.2.4)."""
+    value = request.get(b"max-forwards") or b""
+    hops = int(value) if value.isdigit() and len(value) < 10 else MAX_FORWARDS
+    if hops > HOPS_MAX:
+        hops = MAX_FORWARDS
+    return (b"max-forwards", b"Max-Forwards: %d" % (hops - 1)) if hops > 0 else None

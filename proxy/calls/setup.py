@@ -7,21 +7,24 @@ Forks: each To tag that the B side answers with is an early dialog of its own, a
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from proxy.backends import Backend
 from proxy.calls import session_timer
-from proxy.calls.call import ENDED, RINGING, TALKING, Call
+from proxy.calls.call import ENDED, TALKING, Call
 from proxy.calls.headers import contact, crossing
 from proxy.calls.leg import Leg
 from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.dialog import CONFIRMED, Dialog
-from proxy.sip.flow import Flow
+from proxy.sip.flow import Flow, NoTransport
 from proxy.sip.message import Field, Request, Response, response
 from proxy.sip.server_transaction import InviteServerTransaction
 
 if TYPE_CHECKING:
     from proxy.calls.calls import Calls
+
+log = logging.getLogger(__name__)
 
 
 class Fork:
@@ -72,7 +75,14 @@ class Setup:
         """Send the INVITE to `backend`, on a new B-leg."""
         calls, call = self.calls, self.call
         self.tried.append(backend)
-        leg = calls.new_leg(call, backend)
+        try:
+            leg = calls.new_leg(call, backend)
+        except NoTransport as error:
+            log.error("call=%s backend=%s cannot be reached: %s", call.id, backend.name, error)
+            call.b = None
+            if not self._next_backend(backend):
+                self.finish(503)
+            return
         call.b = leg
         if not self.offer:
             self._send(leg, self.request.body, extra)
@@ -96,6 +106,15 @@ class Setup:
     # -- back to the A side
 
     def _answered(self, leg: Leg, placed: InviteClientTransaction, message: Response) -> None:
+        try:
+            self._take(leg, placed, message)
+        except Exception:  # a fault of ours: the caller must not wait for ever, nor half a call stay
+            if leg.call is not None:
+                self.finish(500)
+                self.calls.end(self.call, "a fault of ours", failed=True)
+            raise
+
+    def _take(self, leg: Leg, placed: InviteClientTransaction, message: Response) -> None:
         call = self.call
         if call.held_events is not None:
             call.held_events.append(lambda: self._answered(leg, placed, message))
@@ -206,20 +225,21 @@ class Setup:
             return
         if status == 503 or message.flow is None:
             calls.note_unavailable(leg, message)
-            if self.next_backend(leg):
+            assert leg.backend
+            if self._next_backend(leg.backend, leg):
                 return
         if 300 <= status < 400 and calls.settings.sip.follow_redirects and calls.follow(self, leg, message):
             return
         self.finish(message.status, message)
 
-    def next_backend(self, leg: Leg) -> bool:
-        """Try another backend of the pool; False when there is none that has not been tried."""
-        assert leg.backend
-        pool = self.calls.backends.pool_of(leg.backend)
+    def _next_backend(self, refused: Backend, leg: Leg | None = None) -> bool:
+        """Try another backend of the pool, in place of `leg`; False when there is none that has not been tried."""
+        pool = self.calls.backends.pool_of(refused)
         backend = pool.select(self.calls.now(), self.calls.rng, self.tried)
         if backend is None:
             return False
-        self.calls.drop_leg(leg)
+        if leg is not None:
+            self.calls.drop_leg(leg)
         self.place(backend)
         return True
 
@@ -280,7 +300,3 @@ def _keep_once(call: Call, fork: Fork) -> None:
         fork.a.remote = fork.b.local = call.from_value
     if fork.a.local == fork.b.remote == call.to_value:
         fork.a.local = fork.b.remote = call.to_value
-
-
-def ringing(call: Call) -> bool:
-    return call.state == RINGING and call.setup is not None

@@ -72,7 +72,7 @@ def restore(calls: Calls, state: dict[str, Any]) -> Call:
     legs: list[Leg] = []
     try:
         return _restore(calls, state, legs)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, MediaError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, MediaError) as error:
         for leg in legs:
             if leg.backend is not None:
                 leg.backend.calls -= 1

@@ -68,6 +68,7 @@ def _backends(settings: Settings) -> Iterator[Problem]:
     names: dict[str, str] = {}
     addresses: dict[Address, str] = {}
     ours = {(listen.host, listen.port) for listen in settings.sip.listen}
+    carried = {(listen.transport, ":" in listen.host) for listen in settings.sip.listen}
     for pool_name, pool in settings.pools.items():
         for name, backend in pool.backends.items():
             path: KeyPath = ("pools", pool_name, "backends", name)
@@ -80,6 +81,11 @@ def _backends(settings: Settings) -> Iterator[Problem]:
             addresses[address] = f"backend {name}"
             if address in ours:
                 yield (*path, "address"), "the address of a backend; this one is our own listener"
+            inet6 = ":" in address[0]
+            if (backend.transport, inet6) not in carried:
+                key = "address" if any(transport == backend.transport for transport, _ in carried) else "transport"
+                family = "IPv6" if inet6 else "IPv4"
+                yield (*path, key), f"what sip.listen can reach: it has no {backend.transport} listener for {family}"
 
 
 def _pool(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:

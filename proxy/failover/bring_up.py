@@ -20,6 +20,7 @@ from proxy.failover.pace import Pace
 from proxy.failover.survivor import Hopeless, check, offer_of
 from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.dialog import CONFIRMED, Dialog
+from proxy.sip.flow import NoTransport
 from proxy.sip.message import Field, Response, response
 
 TRYING_TIMES = 4  # answer time-outs that a backend may take after 100 Trying; once it rings it is waited for
@@ -77,7 +78,7 @@ class BringUp:
         try:
             async with self.undisturbed():
                 check(call)
-                leg = self.calls.new_leg(call, self.backend)
+                leg = self._new_leg()
                 self.offered = offer_of(call, self.survivor)
                 leg.local_sdp = await call.media.offer(call.id, self.survivor.name, leg.name, self.offered)
             return leg
@@ -86,6 +87,12 @@ class BringUp:
             if leg is not None:
                 abandon(self.calls, leg)
             raise
+
+    def _new_leg(self) -> Leg:
+        try:
+            return self.calls.new_leg(self.call, self.backend)
+        except NoTransport as error:
+            raise Refused(f"{self.backend.name}: {error}") from error
 
     async def _place(self, leg: Leg) -> bytes:
         calls, call, survivor = self.calls, self.call, self.survivor

@@ -8,6 +8,10 @@ from typing import Protocol
 from proxy.net.api import Address
 
 
+class NoTransport(LookupError):
+    """Nothing listens on the transport, or in the address family, that an address is reached by."""
+
+
 class Flow(Protocol):
     """`transport` is `b"UDP"`, `b"TCP"`, … as it stands in a Via; `local` is what we show in Via and Contact."""
 

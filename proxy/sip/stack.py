@@ -19,7 +19,7 @@ from typing import Protocol
 from proxy.net.timers import Timers
 from proxy.sip.client_transaction import ClientTransaction, InviteClientTransaction, OnResponse
 from proxy.sip.dialog import Dialog
-from proxy.sip.flow import Flow, Transport, host_port
+from proxy.sip.flow import Flow, NoTransport, Transport, host_port
 from proxy.sip.message import Field, Request, Response, response
 from proxy.sip.parser import SipError, parse
 from proxy.sip.resolver import ResolveError, Resolver, Target
@@ -73,13 +73,13 @@ class Stack:
     # -- outwards
 
     def flow(self, transport: str, remote: tuple[str, int]) -> Flow:
-        """The way to an address. Raises KeyError when nothing listens on that transport (and address family)."""
+        """The way to an address. Raises NoTransport when nothing listens on that transport (and address family)."""
         wanted = transport.upper().encode()
         ipv6 = ":" in remote[0]
         for candidate in self.transports:
             if candidate.name == wanted and (":" in candidate.bound[0]) == ipv6:
                 return candidate.flow(remote)
-        raise KeyError(f"no {transport} transport towards {remote[0]}:{remote[1]}")
+        raise NoTransport(f"no {'IPv6' if ipv6 else 'IPv4'} listener of {transport}, towards {remote[0]}:{remote[1]}")
 
     def way(self, dialog: Dialog, flow: Flow) -> Flow:
         """The flow of a request within a dialog: to its next hop when that is an address that we can reach, else
@@ -96,7 +96,7 @@ class Stack:
             if hop.host != flow.remote[0] and _natted(hop.host, flow.remote[0]):
                 return flow
             return self.flow(hop.transport or flow.transport.decode(), (hop.host, hop.port or 5060))
-        except KeyError:
+        except NoTransport:
             return flow
         except ValueError:  # a name
             return self._resolved(hop) or flow
@@ -111,7 +111,7 @@ class Stack:
             targets = resolver.known(hop)
             if targets is not None:
                 return self.flow(targets[0].transport, targets[0].address)
-        except (ResolveError, KeyError):
+        except (ResolveError, NoTransport):
             return None
         task = asyncio.get_running_loop().create_task(resolver.resolve(hop))
         self._lookups.add(task)
@@ -251,7 +251,11 @@ class Stack:
             transaction = ServerTransaction(self, request, way, key)
         self.servers[key] = transaction
         if self.core:
-            self.core.on_request(request, transaction)
+            try:
+                self.core.on_request(request, transaction)
+            except Exception:
+                transaction.reply(500)  # nothing else would end it: in proceeding it has no timer (§17.2.1)
+                raise
 
     def _to_core_ack(self, request: Request) -> None:
         if self.core:

@@ -53,7 +53,10 @@ def test_another_user_takes_the_place_of_the_one_dialled() -> None:
         (b"0", None),
         (None, b"Max-Forwards: 69"),
         (b"many", b"Max-Forwards: 69"),
-        (b"99999", b"Max-Forwards: 255"),
+        (b"0068", b"Max-Forwards: 67"),
+        (b"255", b"Max-Forwards: 254"),
+        (b"256", b"Max-Forwards: 69"),  # RFC 4475 §3.1.2.4: as if it were not there
+        (b"9" * 5000, b"Max-Forwards: 69"),
     ],
 )
 def test_each_hop_takes_one_off(value: bytes | None, expected: bytes | None) -> None:

@@ -16,7 +16,7 @@ node:
   name: aqueduct
   state_dir: /var/lib/aqueduct
 sip:
-  listen: ["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060"]
+  listen: ["udp:127.0.0.1:5060", "tcp:127.0.0.1:5060", "udp:[::1]:5060"]
   advertise: null
 media:
   mode: relay
@@ -49,7 +49,9 @@ def faults_of(old: str, new: str, **environ: str) -> list[Fault]:
 def test_a_good_file_becomes_settings() -> None:
     settings = parse(GOOD)
 
-    assert settings.sip.listen == (Listen("udp", "127.0.0.1", 5060), Listen("tcp", "127.0.0.1", 5060))
+    assert settings.sip.listen == (
+        Listen("udp", "127.0.0.1", 5060), Listen("tcp", "127.0.0.1", 5060), Listen("udp", "::1", 5060)
+    )  # fmt: skip
     assert settings.media.ports == PortRange(20000, 29999)
     pbx = settings.pools["pbx"]
     assert pbx.media == "direct" and pbx.recover
@@ -109,6 +111,16 @@ def test_settings_can_be_written_out_and_read_back() -> None:
         ("udp:127.0.0.1:5060", "sctp:127.0.0.1:5060", 5, 12, "sip.listen[0]", "'sctp:127.0.0.1:5060'", "udp:"),
         ("tcp:127.0.0.1:5060", "udp:127.0.0.1:5060", 5, 34, "sip.listen[1]", "'udp:127.0.0.1:5060'", "twice"),
         ("udp:127.0.0.1:5060", "udp:0.0.0.0:5060", 6, 14, "sip.advertise", "'null'", "Via and Contact"),
+        (', "udp:[::1]:5060"', "", 20, 32, "pools.carriers.backends.tel1.address", "'[2001:db8::50]:5070'", "for IPv6"),
+        (
+            '5070"}',
+            '5070", transport: tcp}',
+            20,
+            32,
+            "pools.carriers.backends.tel1.address",
+            "'[2001:db8::50]:5070'",
+            "tcp listener for IPv6",
+        ),
         ("advertise: null", "t2_ms: 100", 6, 10, "sip.t2_ms", "'100'", "at least t1_ms (500)"),
         ("advertise: null", "min_se_s: 3600", 5, 3, "sip.session_expires_s", None, "min_se_s (3600)"),
         ("fast_interval_ms: 10", "fast_interval_ms: 99", 13, 49, "pools.pbx.health.fast_interval_ms", "'99'", "50"),
@@ -141,6 +153,14 @@ def test_a_fault_is_located(
     fault = faults[0]
     assert (fault.file, fault.line, fault.column, fault.value) == ("test.yaml", line, column, value)
     assert expected in fault.expected
+
+
+def test_a_backend_needs_a_listener_of_its_transport() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(GOOD.replace('"tcp:127.0.0.1:5060", ', "").replace("transport: udp", "transport: tcp"))
+    (fault,) = caught.value.faults
+    assert (fault.line, fault.key, fault.value) == (16, "pools.pbx.backends.as1.transport", "'tcp'")
+    assert "no tcp listener for IPv4" in fault.expected
 
 
 def test_all_faults_are_reported_at_once() -> None:

@@ -306,3 +306,17 @@ def test_the_fault_of_one_message_stays_with_it() -> None:
     bench.core.on_request = good  # type: ignore[method-assign]
     bench.receive("INFO", "z9hG4bK2")
     assert bench.stack.errors["handler"] == 1 and len(bench.core.requests) == 1
+
+
+@pytest.mark.parametrize("method", ["INVITE", "INFO"])
+def test_a_request_that_its_user_cannot_handle_is_answered_500_and_forgotten(method: str) -> None:
+    bench = Bench()
+
+    def fails(request: object, transaction: object) -> None:
+        raise RuntimeError("a fault")
+
+    bench.core.on_request = fails  # type: ignore[method-assign]
+    bench.receive(method)
+    assert bench.starts == [f"500 {method}"]
+    bench.advance(40.0)
+    assert bench.at_rest
