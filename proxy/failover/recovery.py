@@ -18,6 +18,7 @@ from collections.abc import Callable
 from media.api import MediaError
 from proxy.backends import Backend
 from proxy.calls import ENDED, Call, Calls, Leg
+from proxy.calls.listening import listen
 from proxy.failover.bring_up import BringUp, Refused, abandon, told
 from proxy.failover.pace import Pace
 from proxy.failover.plan import Kind, Step
@@ -250,6 +251,7 @@ class Recovery:
         else:
             calls.leave_behind(dead)
         calls.drop_leg(dead)
+        listen(calls, call)
 
     async def _last_heard(self) -> float:
         """When the old leg's last packet came, on the media plane's clock; 0 when that is not known."""
