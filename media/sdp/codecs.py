@@ -2,7 +2,8 @@
 
 After a failover another backend answers the caller's offer. The caller need not hear of it (no re-INVITE) as
 long as everything it may send according to the old answer is welcome in the new one, payload types included
-(RFC 3264 §6.1), and directions, transport and keys are the same.
+(RFC 3264 §6.1), and directions, transport and keys are the same. Where keys come of a DTLS handshake it must hear of it
+in any case: the association ended with the old backend.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from media.sdp.description import Description, Media
+from media.sdp.keys import handshakes
 
 # RFC 3551 §6: payload types that need no a=rtpmap.
 _STATIC = {
@@ -34,7 +36,7 @@ _STATIC = {
     b"31": b"H261/90000",
     b"34": b"H263/90000",
 }
-_SHARED = (b"crypto", b"fingerprint", b"setup", b"ptime", b"key-mgmt")
+_SHARED = (b"crypto", b"ptime", b"key-mgmt")
 
 
 class Codec(NamedTuple):
@@ -89,6 +91,8 @@ def agree(told: Description, new: Description) -> bool:
         if told.has(old_line, b"rtcp-mux") != new.has(new_line, b"rtcp-mux"):
             return False
         if not _sendable(told, old_line) <= _sendable(new, new_line):
+            return False
+        if handshakes(told, old_line) or handshakes(new, new_line):
             return False
         if any(told.attributes(old_line, name) != new.attributes(new_line, name) for name in _SHARED):
             return False

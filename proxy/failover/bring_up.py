@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 from media.api import MediaError
+from media.sdp import begin_handshake
 from proxy.backends import Backend
 from proxy.calls import ENDED, TALKING, Call, Calls, Leg, session_timer
 from proxy.calls.headers import own
@@ -80,7 +81,8 @@ class BringUp:
                 check(call)
                 leg = self._new_leg()
                 self.offered = offer_of(call, self.survivor)
-                leg.local_sdp = await call.media.offer(call.id, self.survivor.name, leg.name, self.offered)
+                offer = begin_handshake(self.offered)
+                leg.local_sdp = await call.media.offer(call.id, self.survivor.name, leg.name, offer)
             return leg
         except BaseException:
             self.pace.heard(0.0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-from media.sdp import SdpError, agree, parse
+from media.sdp import SdpError, agree, keys_known, parse
 from proxy.calls import ENDED, Call, Calls, Leg
 from proxy.calls.headers import SDP
 from proxy.calls.standby import without_origin
@@ -17,6 +17,7 @@ from proxy.sip.offer_answer import glare_delay_s
 
 POLL_S = 0.02
 GLARE_ATTEMPTS = 12
+ROUNDS_MAX = 3
 
 
 class Hopeless(Exception):
@@ -56,12 +57,42 @@ async def tell(calls: Calls, call: Call, survivor: Leg, leg: Leg, answer: bytes)
         await asyncio.sleep(POLL_S)
     if call.media.anchors and agrees(survivor.local_sdp, answer):
         return False
-    await _reinvite(calls, call, survivor, leg)
+    await _agree(calls, call, survivor, leg)
     return True
 
 
-async def _reinvite(calls: Calls, call: Call, survivor: Leg, leg: Leg) -> None:
-    """491 is tried again within the back-off band of who owns the Call-ID (RFC 3261 §14.1)."""
+async def _agree(calls: Calls, call: Call, survivor: Leg, leg: Leg) -> None:
+    """Offer to the survivor what the new leg answered, and to the new leg what the survivor made of it, until both know
+    the same: each answer may bring new keys (RFC 4568 §7.1.2)."""
+    await asyncio.sleep(0)  # what media was told leaves first: the survivor may begin a handshake at once
+    for _ in range(ROUNDS_MAX):
+        answer = await _reinvite(calls, call, survivor, leg)
+        if not answer or await _knows(call, survivor, leg, answer):
+            return
+        told = leg.remote_sdp
+        leg.local_sdp = await call.media.offer(call.id, survivor.name, leg.name, answer)
+        message = await reinvite_once(calls, leg, leg.local_sdp)
+        check(call)
+        if message.status >= 300 or not message.sdp:
+            return
+        leg.remote_sdp = message.sdp
+        await call.media.answer(call.id, leg.name, survivor.name, message.sdp, preview=True)
+        if keys_known(told, message.sdp):
+            return
+    raise Hopeless("each side answers new keys to those of the other for ever")
+
+
+async def _knows(call: Call, survivor: Leg, leg: Leg, answer: bytes) -> bool:
+    """The survivor has answered our offer: does that change what the new leg was offered?"""
+    if call.media.anchors:
+        now = await call.media.answer(call.id, survivor.name, leg.name, answer, preview=True)
+        return keys_known(leg.local_sdp, now)
+    return without_origin(leg.local_sdp) == without_origin(answer)
+
+
+async def _reinvite(calls: Calls, call: Call, survivor: Leg, leg: Leg) -> bytes:
+    """Offer the new leg's description to the survivor, and keep what it answers. 491 is tried again within the back-off
+    band of who owns the Call-ID (RFC 3261 §14.1)."""
     sdp = await call.media.offer(call.id, leg.name, survivor.name, leg.remote_sdp)
     for _ in range(GLARE_ATTEMPTS):
         while survivor.offers_pending():
@@ -72,27 +103,13 @@ async def _reinvite(calls: Calls, call: Call, survivor: Leg, leg: Leg) -> None:
         check(call)
         if message.status < 300:
             survivor.local_sdp = sdp
-            await _keep_answer(calls, call, survivor, leg, message)
-            return
+            survivor.remote_sdp = message.sdp or survivor.remote_sdp
+            return message.sdp
         if message.status != 491:
             raise Hopeless(f"the {survivor.name} side refused the re-INVITE: {message.status}")
         ours = survivor.dialog is not None and survivor.dialog.call_id.startswith(call.id.encode())
         await asyncio.sleep(glare_delay_s(ours, calls.rng))
     raise Hopeless(f"the {survivor.name} side answers 491 for ever")
-
-
-async def _keep_answer(calls: Calls, call: Call, survivor: Leg, leg: Leg, message: Response) -> None:
-    """The survivor answered our offer; if it now wants other media than the new leg was told, tell the new leg."""
-    if not message.sdp:
-        return
-    before, survivor.remote_sdp = survivor.remote_sdp, message.sdp
-    if call.media.anchors:
-        await call.media.answer(call.id, survivor.name, leg.name, message.sdp)
-    elif without_origin(before) != without_origin(message.sdp):
-        leg.local_sdp = await call.media.offer(call.id, survivor.name, leg.name, message.sdp)
-        answer = await reinvite_once(calls, leg, leg.local_sdp)
-        if answer.status < 300 and answer.sdp:
-            leg.remote_sdp = answer.sdp
 
 
 async def reinvite_once(calls: Calls, leg: Leg, sdp: bytes) -> Response:
