@@ -138,7 +138,8 @@ class Detector:
         """How its streams flowed `at` that time. `everywhere`: those of all others are silent, too."""
         flows, signs = self.flows, self.signs
         if flows.silent and not event.silent:
-            self.joint.learn(at - max(flows.silent_since, self.heard_at), now)
+            if event.active:  # else its calls are gone, and nobody knows
+                self.joint.learn(at - max(flows.silent_since, self.heard_at), now)
             self._trouble.pop(Evidence.RTP_SILENT, None)
         began = event.silent and not flows.silent
         flows.tell(event, at)

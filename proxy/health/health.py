@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -23,6 +24,7 @@ from proxy.health.selfcheck import BEAT_S, SelfCheck
 from proxy.net.api import Network, UdpPort
 
 HOST_PROBE_PORT = 1  # tcpmux: nobody listens there with UDP, so a living kernel refuses
+CHANGES_KEPT = 16  # of each backend, for people
 HOST_PROBE_APART_S = 1.0  # kernels send one ICMP error a second to a destination
 
 log = logging.getLogger(__name__)
@@ -72,6 +74,9 @@ class Health:
         self._probers = {
             backend: self.prober_type(backend, backends.pool_of(backend).settings.health, loop, self.selfcheck, self)
             for backend in everybody
+        }
+        self._changes: dict[Prober, deque[VerdictChanged]] = {
+            prober: deque(maxlen=CHANGES_KEPT) for prober in self._probers.values()
         }
         self._by_name = {backend.name: prober for backend, prober in self._probers.items()}
 
@@ -157,6 +162,16 @@ class Health:
             "rtp_silence_needed_ms": round(detector.joint.needed * 1000),
             "last_good_at": prober.last_good_at,
             "stray": prober.stray,
+            "changes": [
+                {
+                    "at": change.at,
+                    "verdict": str(change.verdict),
+                    "diagnosis": change.diagnosis and str(change.diagnosis),
+                    "reason": change.reason,
+                    "evidence": [str(each) for each in change.evidence],
+                }
+                for change in self._changes[prober]
+            ],
             "evidence": {str(kind): count for kind, count in sorted(detector.counts.items())},
         }
 
@@ -213,6 +228,7 @@ class Health:
             prober.last_good_at,
             change.evidence,
         )
+        self._changes[prober].append(event)
         quiet = change.verdict is Verdict.SUSPECT or change.previous in (Verdict.SUSPECT, Verdict.UNKNOWN)
         log.log(
             logging.WARNING if change.verdict is Verdict.DOWN else logging.DEBUG if quiet else logging.INFO,

@@ -393,7 +393,9 @@ def test_what_was_alive_before_the_silence_began_proves_nothing() -> None:
 
 def all_signs() -> list[Signs]:
     flags, senses = (False, True), tuple(Sign)
-    return [Signs(*values) for values in itertools.product(tuple(Sip), flags, flags, senses, senses, senses, flags, flags)]
+    return [
+        Signs(*values) for values in itertools.product(tuple(Sip), flags, flags, senses, senses, senses, flags, flags)
+    ]
 
 
 def test_the_table_has_an_answer_for_everything_and_no_idle_row() -> None:

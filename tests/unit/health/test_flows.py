@@ -237,6 +237,21 @@ def test_healthy_silence_of_both_makes_more_patient() -> None:
     assert 130 <= when(patient, Verdict.DOWN, at) <= 150
 
 
+def test_the_silence_of_a_dead_one_whose_calls_were_moved_teaches_nothing() -> None:
+    patient = Talking()
+    for _ in range(3):
+        patient.die()
+        at = patient.now
+        assert when(patient, Verdict.DOWN, at) <= 110
+        patient.active, patient.silent_at = 0, None
+        patient.run(0.3)
+        patient.answers = True
+        patient.run(2.0)
+        patient.active = 10
+        patient.run(301.0)  # flapping is another matter
+        assert patient.state == (Verdict.UP, None)
+
+
 def test_without_learning_the_same_pause_is_death() -> None:
     class Forgetful(Silence):
         def learn(self, length: float, now: float) -> None:
