@@ -116,18 +116,32 @@ class Recovery:
             survivor = call.other(self.dead)
             if survivor.inviting:
                 survivor.inviting.cancel()  # who asks his user first need not any more
-        leg, answer = await self._adopt() or await self._bring_up()
-        try:
-            self.connected_at = self.calls.now()
-            if call.media.anchors:
-                await call.media.switch(call.id, call.other(self.dead).name, leg.name)
-            self.result.reinvited = await tell(self.calls, call, call.other(self.dead), leg, answer)
-            self.silent_since = await self._last_heard()
-            self._put_in_place(leg)
-        except BaseException:
-            abandon(self.calls, leg)
-            raise
-        return leg
+        return await self._replace()
+
+    async def _replace(self) -> Leg:
+        """Until a new leg is in place: what media objects to now (it may be restarting) need not hold for ever."""
+        while True:
+            leg, answer = await self._adopt() or await self._bring_up()
+            try:
+                await self._connect(leg, answer)
+                return leg
+            except MediaError as problem:
+                abandon(self.calls, leg)
+                self.result.error = str(problem)
+            except BaseException:
+                abandon(self.calls, leg)
+                raise
+            await asyncio.sleep(10 * WAIT_FOR_BACKUP_S)
+            check(self.call)
+
+    async def _connect(self, leg: Leg, answer: bytes) -> None:
+        call, survivor = self.call, self.call.other(self.dead)
+        self.connected_at = self.calls.now()
+        if call.media.anchors:
+            await call.media.switch(call.id, survivor.name, leg.name)
+        self.result.reinvited = await tell(self.calls, call, survivor, leg, answer)
+        self.silent_since = await self._last_heard()
+        self._put_in_place(leg)
 
     async def _quiet(self) -> None:
         """What the call was at must be over first: media that was asked, the answer that the survivor's ACK brings (a
@@ -229,6 +243,10 @@ class Recovery:
                 result.error = str(refusal)
                 if refusal.again:
                     self.tried.remove(backend)  # once more, with the longer interval that it wants
+            except MediaError as problem:  # no ports, or the relay is down: that is no fault of the backend
+                result.error = str(problem)
+                self.tried.remove(backend)
+                await asyncio.sleep(10 * WAIT_FOR_BACKUP_S)
             else:
                 result.backend = backend.name
                 result.sent_ms, result.answered_ms = self._ms(attempt.sent_at), self._ms(attempt.answered_at)
@@ -257,7 +275,10 @@ class Recovery:
         """When the old leg's last packet came, on the media plane's clock; 0 when that is not known."""
         if not self.call.media.anchors or self.step.kind is not Kind.TALKING:
             return 0.0
-        stats = await self.call.media.query(self.call.id)
+        try:
+            stats = await self.call.media.query(self.call.id)
+        except MediaError:  # it is for the report only
+            return 0.0
         return max((stream.last_packet_at for stream in stats.streams if stream.leg == self.dead.name), default=0.0)
 
     async def _verify(self, leg: Leg) -> None:

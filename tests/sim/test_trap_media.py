@@ -1,0 +1,54 @@
+"""Traps of the media plane: what becomes of a call while it is down, has no ports, or refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from media.api import MediaError
+from tests.sim.acting import all_moved, moved_to
+from tests.sim.scenario import FIRST, SECOND, hears, play, until
+from tests.sim.world import World
+
+
+def fails(world: World, ask: str, while_: Callable[[], bool]) -> None:
+    """The relay does not do that as long as `while_` holds."""
+    real = getattr(world.relay, ask)
+
+    def instead(*args: Any, **options: Any) -> asyncio.Future[Any]:
+        if not while_():
+            answer: asyncio.Future[Any] = real(*args, **options)
+            return answer
+        future: asyncio.Future[Any] = world.host.loop.create_future()
+        future.set_exception(MediaError("the media relay is down"))
+        return future
+
+    setattr(world.relay, ask, instead)
+
+
+def test_a_relay_that_cannot_be_asked_for_its_counters_costs_no_call() -> None:
+    async def script(world: World) -> None:
+        call = await world.place(1)
+        fails(world, "query", lambda: True)
+        world.network.kill(FIRST)
+        await moved_to(world, call, SECOND)
+        (report,) = world.node.failovers.reports
+        assert report.results[0].result == "moved" and report.results[0].gap_ms is None
+
+    assert play(script) == []
+
+
+@pytest.mark.parametrize("ask", ["offer", "answer", "switch"])
+def test_a_relay_that_is_away_for_a_while_costs_no_call(ask: str) -> None:
+    async def script(world: World) -> None:
+        call = await world.place(1)
+        back_at = world.loop.time() + 1.5
+        fails(world, ask, lambda: world.loop.time() < back_at)
+        world.network.kill(FIRST)
+        await until(lambda: all_moved(world), 4.0)
+        assert hears(call, SECOND) and world.loop.time() > back_at
+
+    assert play(script) == []
