@@ -106,6 +106,8 @@ class Checks:
             "client transactions": len(node.stack.clients),
             "server transactions": len(node.stack.servers),
             "relay sessions": len(world.relay),
+            "rtpengine sessions": len(world.rtpengine or ()),
+            "calls at rtpengines": sum(len(engine.calls) for engine in world.engines.values()),
             "direct sessions": len(world.direct),
             "calls that want a standby": len(node.failovers.standbys),
             "counted calls": sum(backend.calls for backend in node.backends),

@@ -51,7 +51,7 @@ def play(script: Script, ablate: Callable[[World], None] | None = None, **option
 async def finish(world: World) -> None:
     """Every fault is undone, the phones hang up, and the longest transaction has its time."""
     world.network.thaw(NODE)
-    for address in world.addresses:
+    for address in (*world.addresses, *world.engines):
         world.network.join(NODE, address)
         world.network.thaw(address)
         if not world.network.hosts[address].alive:

@@ -16,6 +16,8 @@ _IDENTITY = re.compile(rb"^(Call-ID|i|CSeq)[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECA
 
 def is_probe(data: bytes) -> bool:
     """Probes are most of what is sent and least of what is worth reading."""
+    if data.endswith((b"7:command4:pinge", b"6:result4:ponge")):
+        return True
     return data.startswith(b"OPTIONS ") or (data.startswith(b"SIP/2.0 200") and b" OPTIONS\r\n" in data)
 
 

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from media.direct import DirectPlane
+from media.rtpengine import NodeOptions, RtpenginePlane
 from proxy.config import Settings
 from proxy.net.api import Address
 from proxy.node import Node
@@ -22,6 +23,7 @@ from tests.sim.link import LinkModel
 from tests.sim.loop import VirtualLoop
 from tests.sim.media import Audio, SimMedia
 from tests.sim.network import SimNetwork
+from tests.sim.rtpengine import NG_PORT, SimRtpengine, connecting
 from tests.sim.trace import is_probe
 from tests.sim.wire import Wire
 
@@ -29,6 +31,7 @@ T = TypeVar("T")
 
 NODE = "10.0.0.1"
 CARRIER = "10.0.3.1"
+ENGINES = ("10.0.4.1", "10.0.4.2")
 HEAVY_LOSS = 0.3  # a path that loses more is as good as cut
 
 
@@ -55,7 +58,7 @@ def settings(
     return Settings.model_validate(
         {
             "sip": {"listen": [f"udp:{NODE}:5060"]},
-            "media": {"mode": mode, "address": NODE},
+            "media": {"mode": mode, "address": NODE, "nodes": [{"address": engine} for engine in ENGINES]},
             "pools": {
                 "pbx": {"backends": backends, "health": health or {}, "recovery": recovery or {}, **(standby or {})},
                 "carrier": {
@@ -103,11 +106,13 @@ class World:
         self.network = SimNetwork(loop, self._rng("network"), model)
         self.audio = Audio(self.network)
         self.wire = Wire(NODE, loop.time)
-        self.network.on_datagram += [self.wire, self._count]
+        self.network.on_datagram.append(self._sip)
         self.network.on_fault.append(self._note_calm)
         self.journal = Journal(self.network)
         self.host = self.network.host(NODE)
         self.relay = SimMedia(self.audio, self.host, self._rng("relay"))
+        self.engines = {address: self._engine(address) for address in ENGINES} if mode == "rtpengine" else {}
+        self.rtpengine: RtpenginePlane | None = None
         self._started: Counter[str] = Counter()
         self.addresses = [server_address(number) for number in range(servers)]
         self.servers = {address: self._server(address) for address in self.addresses}
@@ -133,6 +138,9 @@ class World:
     def _phone(self, address: str, name: str) -> Agent:
         return Agent(self.network.host(address, self.loop), self.audio, self._rng(address), name)
 
+    def _engine(self, address: str) -> SimRtpengine:
+        return SimRtpengine(self.audio, self.network.host(address))
+
     def _server(self, address: str) -> Server:
         return Server(self.network.host(address), self.audio, self._new_rng(address), "pbx")
 
@@ -148,7 +156,11 @@ class World:
     async def _start_node(self) -> None:
         self.direct = DirectPlane(self.host.loop, self._rng("direct"), NODE)
         rng = self._new_rng(NODE)
-        self.node = Node(self.settings, self.host.loop, self.host, self.relay, self.direct, rng)
+        if self.engines:
+            nodes = [NodeOptions((address, NG_PORT)) for address in ENGINES]
+            connect = connecting(self.host)
+            self.rtpengine = RtpenginePlane(self.host.loop, self._new_rng("rtpengine"), NODE, nodes, connect=connect)
+        self.node = Node(self.settings, self.host.loop, self.host, self.relay, self.direct, rng, self.rtpengine)
         await self.node.start()
 
     def stop(self) -> None:
@@ -189,14 +201,20 @@ class World:
         await self.on_server(far.agent.host.address, far.session.bye())
 
     def restart(self, address: str) -> None:
-        """A new process of a server, which knows nothing of the calls of the old one."""
+        """A new process of a server or an rtpengine, which knows nothing of the calls of the old one."""
         self.network.restart(address)
-        self.servers[address] = self._server(address)
+        if address in self.engines:
+            self.engines[address] = self._engine(address)
+        else:
+            self.servers[address] = self._server(address)
         self._note_calm()
 
     # Books
 
-    def _count(self, source: Address, target: Address, data: bytes) -> None:
+    def _sip(self, source: Address, target: Address, data: bytes) -> None:
+        if NG_PORT in (source[1], target[1]):
+            return
+        self.wire(source, target, data)
         if source[0] == NODE and not is_probe(data):
             self.sent_to[target[0]] += 1
 
