@@ -85,7 +85,8 @@ def parameters(status: int = 0, flags: int = 0) -> Any:
 
 
 def _account(place: Place, endpoint: Any, udp: int) -> Any:
-    host, _, port = endpoint.transportGetInfo(udp).localName.rpartition(":")
+    host = f"[{place.sip_host}]" if ":" in place.sip_host else place.sip_host
+    port = endpoint.transportGetInfo(udp).localName.rpartition(":")[2]
     account = pj.AccountConfig()
     account.idUri = f"sip:{place.user}@{host}:{port}"
     line = account.mediaConfig

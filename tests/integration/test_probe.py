@@ -10,11 +10,16 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from media.probe.call import CallerFailed, SyntheticCall
+from media.probe.call import Caller, CallerFailed, SyntheticCall
 from media.probe.client import ProbeCaller, ProbeOptions
+from proxy.config import PortRange
+from proxy.health.caller import BuiltInCaller
+from proxy.net.asyncio_network import AsyncioNetwork
+from tests.testbed.asterisk import ROOT_FOLDER, Asterisk
 from tests.testbed.hosts import BACKENDS, PROXY
 from tests.testbed.pjsua2 import unavailable
 from tests.testbed.process import Process
@@ -104,6 +109,34 @@ def test_it_ends_with_its_owner(backend: str) -> None:
     while probe.exists() and b"media.probe" in probe.read_bytes():
         assert time.monotonic() < end, "it lives on"
         time.sleep(0.05)
+
+
+async def heard_by_both(host: str, uri: str) -> list[str]:
+    """What comes of that call when pjsua2 places it, and when the built-in caller does."""
+    network = AsyncioNetwork(asyncio.get_running_loop())
+    callers: list[Caller] = [
+        ProbeCaller(ProbeOptions(host, host, (29968, 29999))),
+        BuiltInCaller(network, asyncio.get_running_loop(), Random(), host, host, PortRange(29968, 29999), "aqueduct"),
+    ]
+    troubles = []
+    for each in callers:
+        outcome = await each.place(SyntheticCall(uri, 850, answer_s=1.0, hear_s=1.0, listen_s=0.2))
+        troubles += [] if outcome.heard else [f"{type(each).__name__}: {outcome}"]
+        await each.close()
+    return troubles
+
+
+def test_both_callers_speak_ipv6(tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "proxy.demo.backend", "--address", "[::1]:15099"]
+    with Process(argv, tmp_path / "log", cwd=ROOT) as process:
+        wait_for_options(("::1", 15099), timeout_s=10.0, alive=lambda: process.running, accept=lambda pong: True)
+        assert asyncio.run(heard_by_both("::1", "sip:echo@[::1]:15099;transport=udp")) == []
+
+
+def test_both_callers_speak_tcp(tmp_path: Path) -> None:
+    with Asterisk("as1", BACKENDS[0], tmp_path, root=ROOT_FOLDER) as asterisk:
+        asterisk.wait_ready()
+        assert asyncio.run(heard_by_both(PROXY, f"sip:600@{BACKENDS[0]}:5060;transport=tcp")) == []
 
 
 def test_where_it_cannot_have_its_address_it_says_so() -> None:

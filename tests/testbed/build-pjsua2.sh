@@ -61,6 +61,7 @@ cat >"$work/config_site.h" <<'H'
 #define PJMEDIA_SRTP_HAS_DTLS             1
 #define PJSUA_MAX_CALLS                   256
 #define PJSUA_MAX_CONF_PORTS              1024
+#define PJ_HAS_IPV6                       1
 #define PJ_IOQUEUE_MAX_HANDLES            4096
 #define PJSIP_MAX_PKT_LEN                 16000
 #define PJ_LOG_MAX_LEVEL                  3     /* nothing on the console before it can be told to be quiet */
@@ -125,6 +126,7 @@ g++ -shared -o _pjsua2.so wrap.o $(make -s -f helper.mak ldflags) \
   $(make -s -f helper.mak libs | sed 's/^/-l/') -Wl,-s -Wl,--gc-sections -Wl,--exclude-libs,ALL >"$work/link.log" 2>&1 ||
   { tail -n 20 "$work/link.log" >&2; die "linking failed"; }
 
+rm -rf "$cache/$abi"-* # of other settings
 mkdir -p "$built"
 cp _pjsua2.so "$built/"
 cp pjsua2.py "$built/" # last: it says that the build is whole
