@@ -119,9 +119,18 @@ class Control:
             self.send(["failed", number, reason])
 
     def _remote(
-        self, number: int, host: str, port: int, rtcp_host: str, rtcp_port: int, opaque: bool, sends: bool
+        self,
+        number: int,
+        host: str,
+        port: int,
+        rtcp_host: str,
+        rtcp_port: int,
+        opaque: bool,
+        sends: bool,
+        formats: str,
     ) -> None:
-        reason = self._relay.set_remote(number, (host, port), (rtcp_host, rtcp_port), bool(opaque), bool(sends))
+        rtp, rtcp = (host, port), (rtcp_host, rtcp_port)
+        reason = self._relay.set_remote(number, rtp, rtcp, bool(opaque), bool(sends), str(formats))
         if reason:
             self.send(["failed", number, reason])
 

@@ -9,7 +9,9 @@ From the client:
     hello version                               first, once
     stock host count                            bind up to `count` lines for me, and tell me which (`spares`)
     open line                                   take a line into use; it is bound if it was not
-    remote line host port rtcp_host rtcp_port opaque sends    where its peer wants media; sends: audio will come from it
+    remote line host port rtcp_host rtcp_port opaque sends formats
+                                                where its peer wants media; sends: audio will come from it;
+                                                formats: what it takes (`media.rtp.formats`)
     link line other                             what one receives the other sends; replaces earlier links
     fence line                                  count and drop what it receives
     watch line group timeout                    its peer belongs to `group`; timeout: see `silent`, 0 for never

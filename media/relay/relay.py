@@ -20,6 +20,8 @@ from media.relay.latch import Address, LatchPolicy
 from media.relay.liveness import Liveness
 from media.relay.ports import Pair, PortRange
 from media.relay.stream import Buffer, Line, Stream
+from media.rtp.continuity import HEAD_SIZE
+from media.rtp.formats import read
 
 _ROUND_EVENTS = 256
 _COMMANDS_S = 0.001
@@ -87,6 +89,7 @@ class Relay:
         buffer = self._buffer
         data, views, shared = buffer.data, buffer.views, len(buffer.views)
         liveness = self.liveness
+        head = views[HEAD_SIZE].tobytes
         while not self._stopping:
             events = poll(self._timeout(), _ROUND_EVENTS)
             now = monotonic()
@@ -103,6 +106,8 @@ class Relay:
                     entry.packets += 1
                     entry.octets += length
                     entry.last = now
+                    if length > 11:  # whoever listens must be able to go on from here with another source
+                        entry.head = head()
                     out.send(views[length] if length < shared else buffer.view(length))
                 except BlockingIOError:
                     pass
@@ -235,7 +240,9 @@ class Relay:
             self._enter(stream.sock.fileno(), stream)
         return None
 
-    def set_remote(self, number: int, rtp: Address, rtcp: Address, opaque: bool, sends: bool) -> str | None:
+    def set_remote(
+        self, number: int, rtp: Address, rtcp: Address, opaque: bool, sends: bool, formats: str
+    ) -> str | None:
         line = self.lines.get(number)
         if line is None:
             return "not open"
@@ -245,7 +252,7 @@ class Relay:
                 socket.inet_pton(family, host)  # nothing else: a name would make the kernel's resolver wait
                 if not 0 < port < 65536:
                     raise OSError(f"port {port}")
-            line.set_remote(rtp, rtcp, opaque, self._policy)
+            line.set_remote(rtp, rtcp, opaque, read(formats), self._policy)
             line.sends = sends
         except OSError as error:
             return f"remote {rtp[0]}: {error}"
@@ -269,4 +276,5 @@ class Relay:
             spares=len(self._spares),
             orphans=len(self._orphans),
             packet_errors=self._buffer.errors,
+            late_packets=sum(line.late for line in self.lines.values()),
         )

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from media.api import MediaError
-from media.sdp import Description, Media, Origin
+from media.sdp import Description, Media, Origin, formats
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
 
 
 class Remote(NamedTuple):
@@ -23,7 +23,8 @@ class Remote(NamedTuple):
     rtcp_host: str
     rtcp_port: int
     opaque: bool
-    sends: bool = False  # audio will come from it: neither side has put the other on hold
+    sends: bool  # audio will come from it: neither side has put the other on hold
+    formats: str  # as the relay is told them
 
 
 Remotes = tuple[Remote | None, ...]
@@ -45,7 +46,7 @@ def _remote(description: Description, media: Media) -> Remote | None:
     if not media.port or not media.relayed:
         return None
     sends = media.kind == b"audio" and not media.held and description.direction(media) == b"sendrecv"
-    return Remote(media.host, media.port, *media.rtcp_address(), media.opaque, sends)
+    return Remote(media.host, media.port, *media.rtcp_address(), media.opaque, sends, formats(description, media))
 
 
 class Leg(Origin):

@@ -14,6 +14,10 @@ import socket
 import sys
 
 from media.relay.latch import PROBATION, Address, LatchPolicy, Verdict, judge
+from media.relay.sinks import Rewriter, Sink, Translator
+from media.rtp.continuity import HEAD_SIZE, Continuity
+from media.rtp.formats import Formats, read
+from media.rtp.packet import HEADER_SIZE
 
 BUFFER_SIZE = 65536
 _SHARED_VIEWS = 2048
@@ -47,6 +51,7 @@ class Stream:
     __slots__ = (
         "candidate",
         "first",
+        "head",
         "known",
         "last",
         "line",
@@ -56,14 +61,17 @@ class Stream:
         "packets",
         "peer",
         "remote",
+        "rewriter",
         "sock",
         "source",
+        "way",
     )
 
     def __init__(self, line: Line, sock: socket.socket) -> None:
         self.line: Line | None = line
         self.sock = sock
-        self.out: socket.socket | None = None  # set while both ends are latched: the fast path
+        self.out: Sink | None = None  # set while both ends are latched: the fast path
+        self.way: Sink | None = None  # to the peer, set while there is one
         self.peer: Stream | None = None
         self.remote: Address | None = None  # as signalled
         self.source: Address | None = None  # latched; the socket is connected to it
@@ -74,6 +82,8 @@ class Stream:
         self.first = 0.0
         self.last = 0.0
         self.lost = 0
+        self.head = b""  # of the last RTP packet that was sent on to the peer
+        self.rewriter: Rewriter | None = None  # of what is sent here, once it had another source
 
     def set_remote(self, remote: Address, policy: LatchPolicy) -> None:
         """New SDP. The latch is kept when the address is the same as before."""
@@ -96,19 +106,54 @@ class Stream:
     def link(self, peer: Stream | None) -> None:
         if self.peer is not peer and self.peer is not None:
             former, self.peer = self.peer, None
+            self._leave(former)
             former.link(None)
         self.peer = peer
         self.relink()
 
+    def _leave(self, source: Stream) -> None:
+        """What was heard here last came from `source`; what comes next has to go on from there."""
+        line = self.line
+        if line is None or self is not line.rtp or not line.formats.text:
+            return
+        if self.rewriter is None:
+            continuity = Continuity.after(source.head, source.last, source.packets, source.octets, line.formats)
+            if continuity is not None:
+                self.rewriter = Rewriter(self, continuity)
+        if self.rewriter is not None:
+            for packet in self.rewriter.continuity.end_event():
+                self.send(packet)
+            self.rewriter.continuity.leave()
+        source.head = b""
+
     def relink(self) -> None:
-        """Find out anew whether packets of this stream, and of its peer, can take the fast path."""
+        """Find out anew how packets of this stream, and of its peer, go, and whether they can take the fast path."""
         peer = self.peer
         if peer is None:
-            self.out = None
+            self.way = self.out = None
             return
-        ready = self.source is not None and peer.source is not None
-        self.out = peer.sock if ready and self.packets and not self._fenced() else None
-        peer.out = self.sock if ready and peer.packets and not peer._fenced() else None
+        latched = self.source is not None and peer.source is not None
+        for source, listener in ((self, peer), (peer, self)):
+            source.way = way = source._way(listener)
+            ready = latched and source.packets and not source._fenced()
+            source.out = (listener.sock if way is listener else way) if ready else None
+
+    def _way(self, listener: Stream) -> Sink:
+        here, there = self.line, listener.line
+        if here is None or there is None:
+            return listener
+        if self is here.rtp and there.rtp.rewriter is None and there.formats.mux:
+            # RFC 5761: the last packet before a switch may be RTCP here, so what was heard is noted from the start.
+            there.rtp.rewriter = Rewriter(there.rtp, Continuity(there.formats))
+        rewriter = there.rtp.rewriter
+        heard = rewriter.continuity if rewriter is not None else None
+        told = here.rtp.rewriter.continuity if here.rtp.rewriter is not None else None
+        if self is not here.rtp:
+            return Translator(listener, heard, told) if heard is not None or told is not None else listener
+        if rewriter is None:
+            return listener
+        rewriter.rtcp = Translator(listener, heard, told)
+        return rewriter
 
     def _fenced(self) -> bool:
         return self.line is None or self.line.fenced
@@ -144,13 +189,17 @@ class Stream:
         if self.packets == 1:
             self.first = now
             self.relink()
-        peer = self.peer
-        if peer is None:
-            return
-        if peer.source is not None:
-            peer.sock.send(buffer.view(length))
-        elif peer.remote is not None and peer.remote[0] not in ("0.0.0.0", "::"):
-            peer.sock.sendto(buffer.view(length), peer.remote)
+        if length >= HEADER_SIZE:
+            self.head = buffer.views[HEAD_SIZE].tobytes()
+        if self.way is not None:
+            self.way.send(buffer.view(length))
+
+    def send(self, packet: memoryview | bytes) -> None:
+        """To the endpoint, as far as it is known where that is."""
+        if self.source is not None:
+            self.sock.send(packet)
+        elif self.remote is not None and self.remote[0] not in ("0.0.0.0", "::"):
+            self.sock.sendto(packet, self.remote)
 
     def _latch(self, buffer: Buffer, length: int, source: Address, policy: LatchPolicy) -> bool:
         line = self.line
@@ -176,21 +225,40 @@ class Stream:
 class Line:
     """The pair of sockets for one media line of one leg."""
 
-    __slots__ = ("fenced", "number", "opaque", "owner", "rtcp", "rtp", "sends")
+    __slots__ = ("fenced", "formats", "number", "opaque", "owner", "rtcp", "rtp", "sends")
 
     def __init__(self, number: int, pair: tuple[socket.socket, socket.socket], owner: object) -> None:
         self.number = number
         self.owner: object | None = owner
         self.opaque = False  # not RTP (UDPTL, DTLS): any datagram may latch
+        self.formats: Formats = read("")  # what its peer takes
         self.fenced = False
         self.sends = False  # SDP says that audio comes from its peer
         self.rtp = Stream(self, pair[0])
         self.rtcp = Stream(self, pair[1])
 
-    def set_remote(self, rtp: Address, rtcp: Address, opaque: bool, policy: LatchPolicy) -> None:
+    @property
+    def late(self) -> int:
+        """Packets that came too late to be put into what its peer hears."""
+        return self.rtp.rewriter.continuity.dropped if self.rtp.rewriter is not None else 0
+
+    def set_remote(self, rtp: Address, rtcp: Address, opaque: bool, formats: Formats, policy: LatchPolicy) -> None:
         self.opaque = opaque
+        self._set_formats(formats)
         self.rtp.set_remote(rtp, policy)
         self.rtcp.set_remote(rtcp, policy)
+
+    def _set_formats(self, formats: Formats) -> None:
+        if formats is self.formats:
+            return
+        self.formats = formats
+        if self.rtp.rewriter is not None:
+            if formats.text:
+                self.rtp.rewriter.continuity.formats = formats
+            else:
+                self.rtp.rewriter = None
+        for stream in (self.rtp, self.rtcp):
+            stream.relink()
 
     def follow(self, source: Address) -> None:
         """RTP came from another host than the signalled one: RTCP will too."""
@@ -224,5 +292,5 @@ class Line:
     def close(self) -> None:
         for stream in (self.rtp, self.rtcp):
             stream.link(None)
-            stream.line = None
+            stream.line = stream.rewriter = None
             stream.sock.close()

@@ -4,7 +4,7 @@
 two answers mean the same to who gets them, `keys` who has whose keys. Pure: no sockets, no clock, no chance.
 """
 
-from media.sdp.codecs import Codec, agree, codecs
+from media.sdp.codecs import Codec, agree, codecs, formats
 from media.sdp.description import Description, Media, SdpError, after_origin, is_unspecified, parse
 from media.sdp.keys import begin_handshake, keys_known
 from media.sdp.origin import Origin
@@ -20,6 +20,7 @@ __all__ = [
     "agree",
     "begin_handshake",
     "codecs",
+    "formats",
     "is_unspecified",
     "keys_known",
     "parse",

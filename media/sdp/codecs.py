@@ -8,6 +8,7 @@ in any case: the association ended with the old backend.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from media.sdp.description import Description, Media
@@ -36,6 +37,8 @@ _STATIC = {
     b"31": b"H261/90000",
     b"34": b"H263/90000",
 }
+_PLAIN = (b"RTP/AVP", b"RTP/AVPF")  # RFC 3551, 4585: neither encrypted nor authenticated
+_MEANT = (b"rtpm", b"ptim", b"rtcp")  # of attributes: the first four letters
 _SHARED = (b"crypto", b"ptime", b"key-mgmt")
 
 
@@ -47,10 +50,14 @@ class Codec(NamedTuple):
 
 def codecs(description: Description, media: Media) -> tuple[Codec, ...]:
     """In the order of the m= line. Formats of lines that are not RTP have neither encoding nor parameters."""
-    encodings = _by_payload_type(description.attributes(media, b"rtpmap"))
-    parameters = _by_payload_type(description.attributes(media, b"fmtp"))
+    return _codecs(media.formats, description.attributes(media, b"rtpmap"), description.attributes(media, b"fmtp"))
+
+
+def _codecs(payload_types: bytes, rtpmaps: list[bytes], fmtps: list[bytes]) -> tuple[Codec, ...]:
+    encodings = _by_payload_type(rtpmaps)
+    parameters = _by_payload_type(fmtps)
     result = []
-    for payload_type in media.formats.split():
+    for payload_type in payload_types.split():
         encoding = encodings.get(payload_type) or _STATIC.get(payload_type, b"")
         encoding = encoding.upper()
         if encoding.endswith(b"/1") and encoding.count(b"/") == 2:
@@ -65,6 +72,30 @@ def _by_payload_type(values: list[bytes]) -> dict[bytes, bytes]:
         payload_type, _, rest = value.partition(b" ")
         result[payload_type] = rest.strip()
     return result
+
+
+def formats(description: Description, media: Media) -> str:
+    """What the peer takes on this line, as `media.rtp.formats` reads it. "": its packets must not be touched."""
+    if media.proto not in _PLAIN:
+        return ""
+    lines = description.lines[media.start + 1 : media.stop]
+    return _formats(media.formats, tuple([line for line in lines if line[2:6] in _MEANT]))
+
+
+@lru_cache(maxsize=1024)
+def _formats(payload_types: bytes, lines: tuple[bytes, ...]) -> str:
+    values = [line[9:] for line in lines if line.startswith(b"a=rtpmap:")]
+    words = [
+        f"{codec.payload_type.decode()}={codec.encoding.decode('ascii', 'replace').replace('=', '')}"
+        for codec in _codecs(payload_types, values, [])
+        if codec.payload_type.isdigit() and codec.encoding.partition(b"/")[2].partition(b"/")[0].isdigit()
+    ]
+    for line in lines:
+        if line.startswith(b"a=ptime:") and line[8:].strip().isdigit():
+            words.append(f"ptime={int(line[8:])}")
+    if b"a=rtcp-mux" in lines:
+        words.append("mux")
+    return " ".join(words)
 
 
 def _sendable(description: Description, media: Media) -> set[Codec]:

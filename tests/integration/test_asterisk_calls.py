@@ -189,7 +189,6 @@ def test_audio_goes_on_when_the_proxy_is_killed(site: Site) -> None:
     asyncio.run(scenario())
 
 
-@pytest.mark.xfail(strict=True, reason="the relay hands on the SSRC and sequence numbers of each backend as they are")
 def test_rtp_stays_one_stream_over_a_failover(site: Site) -> None:
     async def scenario() -> None:
         async with Phones(CALLER) as phones:

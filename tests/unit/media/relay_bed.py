@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -23,6 +24,7 @@ BACKEND = "127.0.1.6"
 BACKUP = "127.0.1.7"
 STRANGER = "127.0.1.66"
 PATIENCE_S = 5.0
+_ssrcs = itertools.count(0x1000)
 
 T = TypeVar("T")
 
@@ -47,6 +49,7 @@ class Peer:
                 self.close()
         self.host, self.port = self.rtp.getsockname()[:2]
         self.sequence = 0
+        self.ssrc = next(_ssrcs)
         for sock in (self.rtp, self.rtcp):
             sock.settimeout(PATIENCE_S)
 
@@ -55,10 +58,13 @@ class Peer:
 
     def say(self, to: tuple[str, int], words: bytes) -> None:
         self.sequence += 1
-        self.rtp.sendto(packet.pack(0, self.sequence, self.sequence * 160, 1, words), to)
+        self.rtp.sendto(packet.pack(0, self.sequence, self.sequence * 160, self.ssrc, words), to)
 
     def hear(self) -> bytes:
-        return packet.parse(self.rtp.recv(2048)).payload
+        return self.hear_packet().payload
+
+    def hear_packet(self) -> packet.RtpPacket:
+        return packet.parse(self.rtp.recv(2048))
 
     def report(self, to: tuple[str, int], name: bytes) -> None:
         self.rtcp.sendto(rtcp.receiver_report(1, name), (to[0], to[1] + 1))

@@ -313,7 +313,7 @@ HELLO = ["hello", VERSION]
         frame([HELLO, ["stock", 7, 1]]),
         frame([HELLO, ["stock", 0, "many"]]),
         frame([HELLO, ["query", 1, 2]]),
-        frame([HELLO, ["open", 31998], ["remote", 31998, 1, 2, 3, 4, False, True]]),
+        frame([HELLO, ["open", 31998], ["remote", 31998, 1, 2, 3, 4, False, True, ""]]),
         frame([["hello", VERSION + 1]]),
     ],
 )
@@ -339,11 +339,11 @@ def test_what_cannot_be_done_is_answered(tmp_path: Path) -> None:
                 other.bind((RELAY, 32100))
                 reader, writer = await asyncio.open_unix_connection(bed.options.socket)
                 remotes = [
-                    ["remote", 32200, host, port, CALLER, 4001, False, True]
+                    ["remote", 32200, host, port, CALLER, 4001, False, True, ""]
                     for host, port in (("phone.example", 4000), ("::1", 4000), (CALLER, 0), (CALLER, 65536))
                 ]
                 commands = [["open", 32100], ["open", 32200]]
-                commands += [["remote", 32300, CALLER, 4000, CALLER, 4001, False, True]]
+                commands += [["remote", 32300, CALLER, 4000, CALLER, 4001, False, True, ""]]
                 writer.write(
                     frame([HELLO, *commands, *remotes, ["close", 5], ["fence", 5], ["link", 5, 6], ["sync", 9]])
                 )
