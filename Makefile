@@ -56,10 +56,10 @@ soak: compile ## the simulation with thousands of seeds
 compile: .venv/compiled ## with mypyc, what every SIP message goes through
 
 plain: ## undo that: what is edited runs as it is
-	@rm -f .venv/compiled *.so proxy/*/*.so
+	@rm -f .venv/compiled proxy/*.so proxy/*/*.so
 
 clean: ## remove everything that was made here
-	rm -rf *.so proxy/*/*.so .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
+	rm -rf proxy/*.so proxy/*/*.so .venv .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # --- set-up: nothing is done twice

@@ -23,7 +23,7 @@ def compiled() -> list[Extension]:
     rooms = sorted(glob("proxy/sip/*.py") + glob("proxy/calls/*.py"))
     hot = [path for path in rooms if not path.endswith(tuple(f"/{name}.py" for name in PLAIN_ROOMS))]
     extensions = mypycify(
-        [*MYPY_OPTIONS, "proxy/net/timers.py", *hot], opt_level="2", debug_level="0", group_name="aqueduct"
+        [*MYPY_OPTIONS, "proxy/net/timers.py", *hot], opt_level="2", debug_level="0", group_name="proxy.compiled"
     )
     for extension in extensions:
         extension.optional = True

@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,19 @@ FAILED, BAD_CONFIG, NO_NODE = 1, 2, 3
 Config = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DEFAULT_CONFIG = Path("aqueduct.yaml")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.print(f"aqueduct {version('aqueduct-sip')}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """What comes before the command."""
 
 
 def _load(file: Path) -> Settings:

@@ -14,7 +14,7 @@ COMPILED = not stack.__file__.endswith(".py")
 
 def stale() -> list[str]:
     """Modules whose source has changed since all were compiled."""
-    compiled_at = max((path.stat().st_mtime for path in ROOT.glob("aqueduct__mypyc*.so")), default=0.0)
+    compiled_at = max((path.stat().st_mtime for path in (ROOT / "proxy").glob("compiled__mypyc*.so")), default=0.0)
     modules = [path for room in ("proxy", "media") for path in (ROOT / room).rglob("*.so")]
     sources = [path.with_name(path.name.partition(".")[0] + ".py") for path in modules]
     return [str(source.relative_to(ROOT)) for source in sources if source.stat().st_mtime > compiled_at]

@@ -15,4 +15,4 @@ echo "compiling what SIP messages go through (half a minute)"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 .venv/bin/python setup.py -q build_ext --inplace >"$log" 2>&1 || { tail -n 20 "$log" >&2; exit 1; }
-touch aqueduct__mypyc*.so  # where nothing had changed, too
+touch proxy/compiled__mypyc*.so  # where nothing had changed, too
