@@ -57,6 +57,7 @@ def _leg(leg: Leg, now: float) -> dict[str, Any]:
         "tag": leg.tag,
         "transport": leg.flow.transport.decode(),
         "remote": list(leg.flow.remote),
+        "bound": list(leg.flow.bound),
         "backend": leg.backend.name if leg.backend else None,
         "dialog": leg.dialog.snapshot() if leg.dialog else None,
         "local_sdp": leg.local_sdp,
@@ -107,7 +108,8 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg]) -> Call:
 
 
 def _restore_leg(calls: Calls, call: Call, state: dict[str, Any], legs: list[Leg]) -> Leg:
-    flow = calls.stack.flow(state["transport"], (state["remote"][0], state["remote"][1]))
+    remote, bound = state["remote"], state.get("bound") or ("", 0)
+    flow = calls.stack.flow(state["transport"], (remote[0], remote[1]), (bound[0], bound[1]))
     backend = calls.backends.get(state["backend"]) if state["backend"] else None
     leg = calls.make_leg(call, state["name"], state["tag"], flow, backend)
     legs.append(leg)

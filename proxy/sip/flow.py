@@ -13,11 +13,13 @@ class NoTransport(LookupError):
 
 
 class Flow(Protocol):
-    """`transport` is `b"UDP"`, `b"TCP"`, … as it stands in a Via; `local` is what we show in Via and Contact."""
+    """`transport` is `b"UDP"`, `b"TCP"`, … as it stands in a Via; `local` is what we show in Via and Contact, `bound`
+    where its transport listens."""
 
     transport: bytes
     reliable: bool
     local: Address
+    bound: Address
     remote: Address
 
     @property

@@ -59,7 +59,7 @@ class ServerTransaction:
         if self.state != PROCEEDING:
             return
         self.last = message.encode()
-        self.flow.send(self.last)
+        self._send()
         if message.status >= 200:
             self.state = COMPLETED
             self.request = emptied(self.request.method)
@@ -68,10 +68,15 @@ class ServerTransaction:
             else:
                 self.deadline = self.stack.timers.start(self.stack.times.timeout, self._expire)  # Timer J
 
+    def _send(self) -> None:
+        if not self.flow.open:
+            self.flow = self.stack.answer_anew(self.last, self.flow)
+        self.flow.send(self.last)
+
     def receive_again(self) -> None:
         if self.last:
             self.stack.retransmissions_seen += 1
-            self.flow.send(self.last)
+            self._send()
 
     def _expire(self, _: object) -> None:
         self.stop()
@@ -109,7 +114,7 @@ class InviteServerTransaction(ServerTransaction):
             self.deadline.cancel()
             self.deadline = None
         self.last = message.encode()
-        self.flow.send(self.last)
+        self._send()
         if message.status < 200:
             return
         stack = self.stack
@@ -125,7 +130,7 @@ class InviteServerTransaction(ServerTransaction):
 
     def _resend(self, _: object) -> None:
         self.stack.retransmissions += 1
-        self.flow.send(self.last)
+        self._send()
         self.interval = min(2 * self.interval, self.stack.times.t2)
         self.resend = self.stack.timers.start(self.interval, self._resend)
 

@@ -16,6 +16,7 @@ from collections import Counter
 from functools import lru_cache
 from typing import Protocol
 
+from proxy.net.api import Address
 from proxy.net.timers import Timers
 from proxy.sip.client_transaction import ClientTransaction, InviteClientTransaction, OnResponse
 from proxy.sip.dialog import Dialog
@@ -60,6 +61,7 @@ class Stack:
         self._lookups: set[asyncio.Task[list[Target]]] = set()
         self.transports: list[Transport] = []
         self.clients: dict[tuple[bytes, bytes], ClientTransaction] = {}
+        self._on_connection: dict[Flow, dict[ClientTransaction, None]] = {}  # those that wait on a flow that can close
         self.servers: dict[Key, ServerTransaction] = {}
         self._merging: dict[Merged, Key] = {}  # new INVITEs -> their transaction
         self._branch_prefix = COOKIE + b"%08x" % rng.getrandbits(32)
@@ -72,18 +74,25 @@ class Stack:
 
     # -- outwards
 
-    def flow(self, transport: str, remote: tuple[str, int]) -> Flow:
-        """The way to an address. Raises NoTransport when nothing listens on that transport (and address family)."""
+    def flow(self, transport: str, remote: Address, bound: Address | None = None) -> Flow:
+        """The way to an address: by the listener at `bound` when it can, else by the first that can. Raises NoTransport
+        when nothing listens on that transport (and address family)."""
         wanted = transport.upper().encode()
         ipv6 = ":" in remote[0]
+        first: Transport | None = None
         for candidate in self.transports:
             if candidate.name == wanted and (":" in candidate.bound[0]) == ipv6:
-                return candidate.flow(remote)
+                if bound is None or candidate.bound == bound:
+                    return candidate.flow(remote)
+                first = first or candidate
+        if first is not None:
+            return first.flow(remote)
         raise NoTransport(f"no {'IPv6' if ipv6 else 'IPv4'} listener of {transport}, towards {remote[0]}:{remote[1]}")
 
     def way(self, dialog: Dialog, flow: Flow) -> Flow:
         """The flow of a request within a dialog: to its next hop when that is an address that we can reach, else
-        back where the peer's messages came from. A private address behind a public one is a NAT: back, too."""
+        back where the peer's messages came from. A private address behind a public one is a NAT: back, too. It leaves
+        from the listener that the dialog lives on."""
         if flow.reliable and flow.open:
             return flow
         try:
@@ -95,13 +104,13 @@ class Stack:
         try:
             if hop.host != flow.remote[0] and _natted(hop.host, flow.remote[0]):
                 return flow
-            return self.flow(hop.transport or flow.transport.decode(), (hop.host, hop.port or 5060))
+            return self.flow(hop.transport or flow.transport.decode(), (hop.host, hop.port or 5060), flow.bound)
         except NoTransport:
             return flow
         except ValueError:  # a name
-            return self._resolved(hop) or flow
+            return self._resolved(hop, flow.bound) or flow
 
-    def _resolved(self, hop: Uri) -> Flow | None:
+    def _resolved(self, hop: Uri, bound: Address) -> Flow | None:
         """The flow to a name (RFC 3263), when it is known already. What is not is looked up meanwhile: the message at
         hand goes back where its dialog came from, the next one to the name."""
         resolver = self.resolver
@@ -110,7 +119,7 @@ class Stack:
         try:
             targets = resolver.known(hop)
             if targets is not None:
-                return self.flow(targets[0].transport, targets[0].address)
+                return self.flow(targets[0].transport, targets[0].address, bound)
         except (ResolveError, NoTransport):
             return None
         task = asyncio.get_running_loop().create_task(resolver.resolve(hop))
@@ -141,6 +150,8 @@ class Stack:
     ) -> ClientTransaction:
         transaction = kind(self, request, flow, branch, request.encode(), on_response)
         self.clients[transaction.key] = transaction
+        if flow.reliable:
+            self._on_connection.setdefault(flow, {})[transaction] = None
         if flow.open:
             transaction.start()
         else:
@@ -272,9 +283,7 @@ class Stack:
             transaction.reply(481)
 
     def _answer_flow(self, request: Request, flow: Flow) -> Flow:
-        """Where responses go (§18.2.2, RFC 3581 §4); writes `received` and `rport` into the top Via."""
-        if flow.reliable:
-            return flow
+        """Where responses go (§18.2.2, RFC 3581 §4); writes `received` and `rport` into the top Via (§18.2.1)."""
         for index, (key, line) in enumerate(request.fields):
             if key != b"via":
                 continue
@@ -284,8 +293,8 @@ class Stack:
                 top = top.replace(b";rport", b";rport=%d" % port, 1) + b";received=" + host.encode()
             elif request.sent_by != host_port(flow.remote):
                 sent_host, sent_port = _split_sent_by(request.sent_by)
-                if sent_port != port:
-                    flow = self.flow(flow.transport.decode(), (host, sent_port))
+                if sent_port != port and not flow.reliable:
+                    flow = self.flow(flow.transport.decode(), (host, sent_port), flow.bound)
                 if sent_host != host.encode():
                     top += b";received=" + host.encode()
             if top is not line:
@@ -293,14 +302,29 @@ class Stack:
             return flow
         return flow
 
+    def answer_anew(self, answer: bytes, flow: Flow) -> Flow:
+        """§18.2.2: the connection that a request came on has ended. Its answer goes to the same host, at the port that
+        its top Via names, on a connection that is open there or a new one."""
+        _, port = _split_sent_by(parse(answer).sent_by)
+        try:
+            return self.flow(flow.transport.decode(), (flow.remote[0], port), flow.bound)
+        except NoTransport:
+            return flow
+
     def flow_closed(self, flow: Flow) -> None:
         """A connection is gone: what waits for an answer on it will get none."""
-        for transaction in [entry for entry in self.clients.values() if entry.flow is flow]:
+        for transaction in list(self._on_connection.get(flow, ())):
             transaction.fail(503)
         self._vias.pop(flow, None)
 
     def forget_client(self, transaction: ClientTransaction) -> None:
         self.clients.pop(transaction.key, None)
+        if transaction.flow.reliable:
+            waiting = self._on_connection.get(transaction.flow)
+            if waiting is not None:
+                waiting.pop(transaction, None)
+                if not waiting:
+                    del self._on_connection[transaction.flow]
 
     def forget_server(self, transaction: ServerTransaction) -> None:
         self.servers.pop(transaction.key, None)

@@ -23,14 +23,15 @@ WHOLE_MESSAGE_WITHIN_S = 10.0  # a connection that says nothing, or half of some
 
 
 class UdpFlow:
-    __slots__ = ("_send", "local", "remote")
+    __slots__ = ("_send", "bound", "local", "remote")
     transport = b"UDP"
     reliable = False
     open = True
 
-    def __init__(self, send: Callable[[bytes, Address], None], local: Address, remote: Address) -> None:
-        self._send = send
-        self.local = local
+    def __init__(self, owner: UdpTransport, remote: Address) -> None:
+        self._send = owner.port.send
+        self.bound = owner.bound
+        self.local = owner.local
         self.remote = remote
 
     def send(self, data: bytes) -> None:
@@ -43,8 +44,8 @@ class UdpTransport:
     def __init__(self, network: Network, bind: Address, receive: Receive, advertise: str | None = None) -> None:
         self._flows: dict[Address, UdpFlow] = {}
         self._receive = receive
-        self._port = network.udp(bind, self._datagram)
-        self.bound = self._port.local
+        self.port = network.udp(bind, self._datagram)
+        self.bound = self.port.local
         self.local = (advertise or self.bound[0], self.bound[1])
 
     def _datagram(self, data: bytes, source: Address) -> None:
@@ -56,11 +57,11 @@ class UdpTransport:
         if flow is None:
             if len(self._flows) >= FLOWS_REMEMBERED:
                 self._flows.clear()
-            flow = self._flows[remote] = UdpFlow(self._port.send, self.local, remote)
+            flow = self._flows[remote] = UdpFlow(self, remote)
         return flow
 
     async def close(self) -> None:
-        self._port.close()
+        self.port.close()
 
 
 class TcpFlow:
@@ -69,6 +70,7 @@ class TcpFlow:
 
     def __init__(self, owner: TcpTransport, remote: Address) -> None:
         self.owner = owner
+        self.bound = owner.bound
         self.local = owner.local
         self.remote = remote
         self.open = True

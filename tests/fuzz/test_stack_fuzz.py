@@ -37,7 +37,7 @@ class WireFlow:
     open = True
 
     def __init__(self, wire: Wire, remote: tuple[str, int]) -> None:
-        self.local, self.remote, self._wire = wire.local, remote, wire
+        self.local, self.remote, self.bound, self._wire = wire.local, remote, wire.bound, wire
 
     def send(self, data: bytes) -> None:
         self._wire.sent.append(data)

@@ -23,7 +23,7 @@ class FakeFlow:
     def __init__(self, remote: tuple[str, int] = PEER, reliable: bool = False) -> None:
         self.transport = b"TCP" if reliable else b"UDP"
         self.reliable = reliable
-        self.local = US
+        self.local = self.bound = US
         self.remote = remote
         self.open = True
         self.sent: list[bytes] = []
