@@ -13,11 +13,18 @@ COMPILED = not stack.__file__.endswith(".py")
 
 
 def stale() -> list[str]:
-    """Modules whose source has changed since all were compiled."""
-    compiled_at = max((path.stat().st_mtime for path in (ROOT / "proxy").glob("compiled__mypyc*.so")), default=0.0)
-    modules = [path for room in ("proxy", "media") for path in (ROOT / room).rglob("*.so")]
+    """Modules whose source has changed, or gone, since all were compiled."""
+    library = next((ROOT / "proxy").glob("compiled__mypyc*.so"), None)
+    if library is None:
+        return []
+    modules = [path for path in (ROOT / "proxy").rglob("*.so") if path != library]
     sources = [path.with_name(path.name.partition(".")[0] + ".py") for path in modules]
-    return [str(source.relative_to(ROOT)) for source in sources if source.stat().st_mtime > compiled_at]
+    compiled_at = library.stat().st_mtime
+    return [
+        str(source.relative_to(ROOT))
+        for source in sources
+        if not source.exists() or source.stat().st_mtime > compiled_at
+    ]
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,5 +14,6 @@ fi
 echo "compiling what SIP messages go through (half a minute)"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
+rm -f proxy/*.so proxy/*/*.so
 .venv/bin/python setup.py -q build_ext --inplace >"$log" 2>&1 || { tail -n 20 "$log" >&2; exit 1; }
 touch proxy/compiled__mypyc*.so  # where nothing had changed, too
