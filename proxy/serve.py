@@ -115,7 +115,7 @@ def synthetic_callers(settings: Settings, network: Network, rng: random.Random) 
 async def start_rtpengine(settings: Settings, rng: random.Random) -> RtpenginePlane:
     media = settings.media
     interval_s = media.ping_interval_ms / 1000
-    watch = Watch(interval_s, media.ping_fall, silence_s=media.ping_fall * interval_s)
+    watch = Watch(interval_s, interval_s / 5, media.ping_fall, media.ping_silence_ms / 1000)
     nodes = [NodeOptions(node.address, node.weight) for node in media.nodes]
     return await RtpenginePlane.start(media.address, nodes, rng, latch=media.latch, watch=watch)
 

@@ -81,12 +81,13 @@ class Exchanges:
         return future
 
     def received(self, datagram: bytes) -> bool:
-        """True when it is a reply to something that we asked."""
+        """True when it is a reply to something that we asked, be it too late."""
         cookie, _, body = datagram.partition(b" ")
         exchange = self._open.get(cookie)
         if exchange is None:
-            self.counters["stray_replies"] += 1
-            return False
+            ours = cookie.startswith(self._prefix)
+            self.counters["late_replies" if ours else "stray_replies"] += 1
+            return ours
         try:
             reply = decode(body)
             if not isinstance(reply, dict):

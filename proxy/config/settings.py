@@ -87,8 +87,11 @@ class MediaSettings(Section):
     calls go to the others."""
     ping_interval_ms: int = Field(default=100, ge=20, le=10000)
     """Time between probes of an rtpengine."""
-    ping_fall: int = Field(default=4, ge=2, le=100)
-    """Unanswered probes in a row that make it down; a host that refuses (ICMP) makes it down after two."""
+    ping_fall: int = Field(default=10, ge=2, le=100)
+    """Unanswered probes in a row that make it down, besides silence. From the first that is not answered in time they
+    follow each other five times as fast. A host that refuses (ICMP) makes it down after two."""
+    ping_silence_ms: int = Field(default=400, ge=50, le=60000)
+    """But for a refusal it is never down before this long without any answer."""
     address: HostValue = "127.0.0.1"
     """Our address in SDP: of the relay, and in the o= line always."""
     ports: PortRangeValue = PortRange(20000, 29999)

@@ -43,12 +43,12 @@ class Reanchoring:
     """One call. `pace_of` gives the pace of re-INVITEs towards the peer of a leg."""
 
     def __init__(
-        self, calls: Calls, call: Call, *, pace_of: Callable[[Leg], Pace], deadline: float, since: float
+        self, calls: Calls, call: Call, *, pace_of: Callable[[Leg], Pace], patience_s: float, since: float
     ) -> None:
         self.calls = calls
         self.call = call
         self.pace_of = pace_of
-        self.deadline = deadline
+        self.patience_s = patience_s  # from when an engine is there
         self.since = since
         self.again = True  # there is (or may be) something to be told
         self.result = CallResult(call.id, kind_of(call).name.lower())
@@ -57,7 +57,7 @@ class Reanchoring:
         """Never raises: a call that cannot be anchored is ended properly, and the result says why."""
         call, result = self.call, self.result
         try:
-            async with asyncio.timeout_at(self.deadline):
+            async with asyncio.timeout_at(self.since + self.patience_s) as self._timeout:
                 while self.again:
                     self.again = False
                     await self._reanchor()
@@ -100,8 +100,10 @@ class Reanchoring:
             finally:
                 call.release_events()
         except MediaError as error:
+            # Without an engine anywhere there is nothing to be late for: nobody hangs up but those who want to.
             self.result.error = str(error)
             self.again = True
+            self._timeout.reschedule(self.calls.now() + self.patience_s)
         except _Disturbed:
             self.again = True
         finally:

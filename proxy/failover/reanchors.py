@@ -34,7 +34,7 @@ class Reanchors:
         self._backends = backends
         self._open_report = open_report
         self._loop = loop
-        self._running: dict[str, Reanchoring] = {}  # by call
+        self.running: dict[str, Reanchoring] = {}  # by call
         self._paces: dict[str, Pace] = {}  # by the host of the peer
         self._tasks: dict[asyncio.Task[None], str] = {}  # -> the node that died
 
@@ -51,7 +51,7 @@ class Reanchors:
             return
         calls = []
         for name in event.sessions:
-            running = self._running.get(name)
+            running = self.running.get(name)
             if running is not None:
                 running.again = True
             elif (call := self._calls.live.get(name)) is not None:
@@ -73,10 +73,9 @@ class Reanchors:
             log.error("anchoring anew failed", exc_info=task.exception())
 
     def _begin(self, report: Report, call: Call) -> Reanchoring:
-        since = report.detected_at
-        deadline = since + self._settings(call).deadline_s
-        work = Reanchoring(self._calls, call, pace_of=self._pace, deadline=deadline, since=since)
-        self._running[call.id] = work
+        patience_s = self._settings(call).deadline_s
+        work = Reanchoring(self._calls, call, pace_of=self._pace, patience_s=patience_s, since=report.detected_at)
+        self.running[call.id] = work
         return work
 
     async def _move(self, report: Report, work: list[Reanchoring]) -> None:
@@ -95,7 +94,7 @@ class Reanchors:
         try:
             return await work.run()
         finally:
-            del self._running[work.call.id]
+            del self.running[work.call.id]
 
     def _settings(self, call: Call) -> RecoverySettings:
         for leg in call.legs():

@@ -32,6 +32,7 @@ Ablate = Callable[[World], None]
 @dataclass
 class Outcome:
     seed: int
+    media: str | None = None
     violations: list[str] = field(default_factory=list)
     digest: str = ""
     trace: str = ""
@@ -40,15 +41,18 @@ class Outcome:
 
     @property
     def replay(self) -> str:
-        return f"python -m tests.sim.explore --seeds {self.seed} --trace"
+        media = f" --media {self.media}" if self.media else ""
+        return f"python -m tests.sim.explore --seeds {self.seed}{media} --trace"
 
 
-def explore(seed: int, ablate: Ablate | None = None, lines: int = 0) -> Outcome:
-    """Run the history of one seed. `ablate` takes a safeguard out of the node once it runs."""
-    outcome = Outcome(seed)
+def explore(seed: int, ablate: Ablate | None = None, lines: int = 0, media: str | None = None) -> Outcome:
+    """Run the history of one seed. `ablate` takes a safeguard out of the node once it runs; `media` is how media goes,
+    if that shall not be chance."""
+    outcome = Outcome(seed, media)
     rng = Random(f"{seed} history")
     loop = VirtualLoop()
     servers, mode = rng.choice((2, 2, 3)), rng.choice(("relay", "relay", "direct"))
+    mode = media or mode
     health = {"interval_ms": rng.choice(INTERVALS_MS), "flaps_max": FLAPS_MAX}
     standby = {"standby": "hot"} if mode == "relay" and rng.random() < 0.5 else None
     world = World(loop, seed, servers=servers, mode=mode, health=health, recovery=RECOVERY, standby=standby)
@@ -88,6 +92,9 @@ def seeds_of(text: str) -> range:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=seeds_of, default=range(100), help="first-last, or one")
+    parser.add_argument(
+        "--media", choices=("relay", "rtpengine", "direct"), help="without it chance decides, not rtpengine"
+    )
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--trace", action="store_true", help="print the last messages of each history")
     parser.add_argument("--stop-after", type=int, default=10, help="failed seeds")
@@ -96,7 +103,7 @@ def main() -> int:
     began = time.perf_counter()
     totals: Counter[str] = Counter()
     failed: list[Outcome] = []
-    for outcome in outcomes(options.seeds, options.jobs, 2000 if options.trace else 0):
+    for outcome in outcomes(options.seeds, options.jobs, 2000 if options.trace else 0, options.media):
         totals += outcome.counts
         if options.trace:
             print(outcome.trace)
@@ -112,14 +119,15 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def outcomes(seeds: range, jobs: int, lines: int):  # type: ignore[no-untyped-def]
+def outcomes(seeds: range, jobs: int, lines: int, media: str | None):  # type: ignore[no-untyped-def]
     if jobs <= 1:
         for seed in seeds:
-            yield explore(seed, None, lines)
+            yield explore(seed, None, lines, media)
         return
     with ProcessPoolExecutor(jobs) as pool:
         try:
-            yield from pool.map(explore, seeds, (None for _ in seeds), (lines for _ in seeds), chunksize=4)
+            same = [[each for _ in seeds] for each in (None, lines, media)]
+            yield from pool.map(explore, seeds, *same, chunksize=4)
         finally:
             pool.shutdown(cancel_futures=True)
 

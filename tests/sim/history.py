@@ -169,7 +169,7 @@ class History:
     async def _one_fault(self) -> None:
         rng, world = self.rng, self.world
         await asyncio.sleep(rng.uniform(1.0, SPAN_S * 0.75))
-        address = rng.choice(world.addresses)
+        address = rng.choice([*world.addresses, *world.engines])
         kinds: dict[str, Callable[[str], Coroutine[Any, Any, None]]] = {
             "kill": self._kill,
             "freeze": self._freeze,
@@ -207,7 +207,7 @@ class History:
         )
         moved = calm and world.loop.time() - began > PATIENCE_S
         world.network.thaw(address)
-        if moved and process.alive and rng.random() < 0.5:
+        if moved and process.alive and address in world.servers and rng.random() < 0.5:
             # It wakes up, finds that nothing came for a while, and ends calls that are not its own any more.
             process.spawn(self._end_all(world.servers[address]))
 
@@ -255,7 +255,7 @@ class History:
     def _undo_all(self) -> None:
         world = self.world
         world.network.thaw(NODE)
-        for address in world.addresses:
+        for address in (*world.addresses, *world.engines):
             world.network.join(NODE, address)
             world.network.thaw(address)
             if not world.network.hosts[address].alive:

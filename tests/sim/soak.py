@@ -7,6 +7,7 @@ import sys
 
 RUNS = (
     ["tests.sim.explore", "--seeds", "0-10000", "--jobs", "2"],
+    ["tests.sim.explore", "--seeds", "0-2000", "--jobs", "2", "--media", "rtpengine"],
     ["tests.sim.detector_tables", "--seeds", "2"],
 )
 

@@ -24,6 +24,13 @@ def test_histories_hold_every_check(first: int) -> None:
         assert not outcome.violations, "\n".join([outcome.trace, outcome.replay, *outcome.violations])
 
 
+@pytest.mark.parametrize("first", range(0, 60, BATCH))
+def test_histories_with_rtpengines_that_die_too_hold_every_check(first: int) -> None:
+    for seed in range(first, first + BATCH):
+        outcome = explore(seed, lines=40, media="rtpengine")
+        assert not outcome.violations, "\n".join([outcome.trace, outcome.replay, *outcome.violations])
+
+
 def test_one_seed_is_one_history_in_every_process() -> None:
     digests = {
         subprocess.run(

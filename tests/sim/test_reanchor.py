@@ -16,6 +16,7 @@ from proxy.failover.report import Report
 from proxy.sip.message import Request
 from tests.sim.acting import end_at
 from tests.sim.agents import Conversation
+from tests.sim.link import LinkModel
 from tests.sim.raw_peer import RawPeer, sdp
 from tests.sim.scenario import FIRST, PHONE, SECOND, Script, hears, play, until
 from tests.sim.tap import Tap
@@ -280,17 +281,48 @@ def test_a_peer_that_refuses_loses_the_call_properly() -> None:
     assert [each for each in play(script, mode="rtpengine") if "dropped" not in each] == []
 
 
-def test_without_any_engine_a_call_waits_until_its_deadline() -> None:
+def test_without_any_engine_calls_wait_longer_than_any_deadline() -> None:
     async def script(world: World) -> None:
-        await world.place(1)
+        call = await world.place(1)
         for engine in ENGINES:
             world.network.kill(engine)
-        (report,) = await anchored_anew(world, within_s=8.0)
-        assert report.count("lost") == 1 and "no rtpengine is up" in report.results[0].error
-        world.hung_up.add(b"1")
+        await asyncio.sleep(12.0)
+        (waiting,) = world.node.reanchors.running.values()
+        assert not call.ended and "no rtpengine is up" in waiting.result.error
+        world.restart(ENGINES[1])
+        await until(lambda: hears(call, FIRST) and end_at(world, FIRST).hears(), 1.0)
+        assert sum(each.count("moved") for each in reports(world)) == 1
 
-    violations = play(script, mode="rtpengine", recovery={"deadline_s": 5}, patience_s=30.0)
-    assert [each for each in violations if "dropped" not in each] == []
+    run(script, recovery={"deadline_s": 5}, patience_s=30.0)
+
+
+def test_a_peer_that_never_answers_is_waited_for_until_the_deadline() -> None:
+    async def script(world: World) -> None:
+        phone = RawPeer(world)
+        phone.talk()
+        await phone.call()
+        world.network.kill(engine_of(world))
+        await phone.expect_request("INVITE")
+        phone.reply(await phone.expect_request("BYE", within_s=7.0), 200)
+        (report,) = await anchored_anew(world)
+        assert report.count("lost") == 1 and "deadline passed" in report.results[0].error
+        phone.hang_up_audio()
+
+    assert [each for each in play(script, mode="rtpengine", recovery={"deadline_s": 5}) if "dropped" not in each] == []
+
+
+def test_a_path_that_becomes_slow_or_lossy_is_no_death() -> None:
+    async def script(world: World) -> None:
+        call = await world.place(1)
+        for bad in (LinkModel(delay_s=0.12), LinkModel(loss=0.12), LinkModel(delay_s=0.06, jitter_s=0.05, loss=0.05)):
+            for engine in ENGINES:
+                world.network.shape(bad, "10.0.0.1", engine)
+                world.network.shape(bad, engine, "10.0.0.1")
+            await asyncio.sleep(300.0)
+            assert not reports(world), bad
+        assert hears(call, FIRST)
+
+    run(script)
 
 
 def tell_both_whatever_they_know(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,9 @@ world keeps the books that checkers need: since when all is calm, and who rightl
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from random import Random
 from typing import Any, TypeVar
 
@@ -225,7 +226,7 @@ class World:
         return (
             host.powered
             and not host.loop.halted
-            and 5060 in host.udp_ports
+            and (NG_PORT if address in self.engines else 5060) in host.udp_ports
             and not self.host.loop.halted
             and all(not path.cut and path.model.loss <= HEAVY_LOSS for path in paths)
         )
@@ -243,7 +244,10 @@ class World:
         return self._well.get(address)
 
     def calm_since(self, phone: str) -> float | None:
-        """Since when one and the same server, and this phone, have been there for the node without a break."""
-        servers = [at for address in self.addresses if (at := self._well.get(address)) is not None]
-        there = self._well.get(phone)
-        return max(min(servers), there) if servers and there is not None else None
+        """Since when one and the same server, one engine (if any), and this phone have been there without a break."""
+        engines = (tuple(self.engines),) if self.engines else ()
+        since = [self._longest_there(any_of) for any_of in (self.addresses, *engines, (phone,))]
+        return max(since) if math.isfinite(max(since)) else None
+
+    def _longest_there(self, any_of: Iterable[str]) -> float:
+        return min((at for address in any_of if (at := self._well.get(address)) is not None), default=math.inf)
