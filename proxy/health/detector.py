@@ -123,7 +123,7 @@ class Detector:
         self._doubted(Evidence.OPTIONS_TIMEOUT, sent_at)
 
     def refused(self, now: float) -> None:
-        """A probe came back with an ICMP port unreachable, or a TCP connection was reset."""
+        """A probe came back with an ICMP port unreachable, or a TCP connection was refused."""
         self.counts[Evidence.ICMP_REFUSED] += 1
         self._rising = 0
         self.signs.host_alive = True

@@ -13,7 +13,7 @@ class Evidence(StrEnum):
     OPTIONS_OK = "options_ok"  # any final answer to a probe but 503: even a 404 was made by a living SIP stack
     OPTIONS_503 = "options_503"  # it lives, and asks for less (RFC 3261 §21.5.4)
     OPTIONS_TIMEOUT = "options_timeout"
-    ICMP_REFUSED = "icmp_refused"  # its host lives and nobody listens there: ICMP port unreachable, or a TCP reset
+    ICMP_REFUSED = "icmp_refused"  # its host lives and nobody listens there: ICMP port unreachable, TCP refused
     ICMP_UNREACHABLE = "icmp_unreachable"  # a router, or our own kernel, knows no way
     HOST_ALIVE = "host_alive"  # the host's kernel answered for another, closed port
     LIVE_OK = "live_ok"  # any response to a request of a call

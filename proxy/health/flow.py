@@ -13,8 +13,13 @@ from typing import Protocol
 
 from proxy.health.evidence import Evidence
 from proxy.net.api import Address, Network, TcpStream
+from proxy.sip.framing import FramingError, StreamFramer
 
 CONNECT_TIMEOUT_S = 1.0
+# Between two attempts to connect: a second refusal, which is as good as death, comes soon enough. Twice as long after
+# each connection that brought no answer: a load balancer in front of nobody takes every one and closes it.
+CONNECT_APART_S = 0.02
+CONNECT_APART_MAX_S = 1.0
 ANSWER_BYTES_MAX = 65536
 
 OnAnswer = Callable[[bytes], None]
@@ -34,7 +39,7 @@ class Flow(Protocol):
 
 def trouble(error: OSError) -> Evidence | None:
     """What a socket error says about the other side; None: nothing."""
-    if isinstance(error, ConnectionRefusedError | ConnectionResetError):
+    if isinstance(error, ConnectionRefusedError):
         return Evidence.ICMP_REFUSED
     return Evidence.ICMP_UNREACHABLE if error.errno in _UNREACHABLE else None
 
@@ -76,8 +81,11 @@ class TcpFlow:
         self._on_trouble = on_trouble
         self._stream: TcpStream | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._received = bytearray()
+        self._framer = StreamFramer(ANSWER_BYTES_MAX)
         self._closed = False
+        self._tried_at = -CONNECT_APART_MAX_S
+        self._apart_s = CONNECT_APART_S
+        self._answered = False  # on this connection
         self._connect()
 
     @property
@@ -88,7 +96,7 @@ class TcpFlow:
         if self._stream is not None:
             if self._stream.backlog < ANSWER_BYTES_MAX:  # a peer that takes nothing is silent enough
                 self._stream.write(data)
-        elif self._connecting is None:
+        else:
             self._connect()
 
     def close(self) -> None:
@@ -99,7 +107,10 @@ class TcpFlow:
             self._stream.close()
 
     def _connect(self) -> None:
-        self._connecting = asyncio.get_running_loop().create_task(self._open())
+        loop = asyncio.get_running_loop()
+        if self._connecting is None and loop.time() - self._tried_at >= self._apart_s:
+            self._tried_at = loop.time()
+            self._connecting = loop.create_task(self._open())
 
     async def _open(self) -> None:
         try:
@@ -114,12 +125,15 @@ class TcpFlow:
             return
         finally:
             self._connecting = None
-        self._received.clear()
+        self._framer = StreamFramer(ANSWER_BYTES_MAX)
+        self._answered = False
         self._stream = stream
         stream.on_data = self._on_data
         stream.on_close = self._on_close
 
     def _on_close(self, error: OSError | None) -> None:
+        """Why it ended says little: a process that died refuses the next attempt, one that closes idle connections
+        takes it."""
         self._stream = None
         if self._closed:
             return
@@ -127,25 +141,16 @@ class TcpFlow:
             evidence = trouble(error)
             if evidence is not None:
                 self._on_trouble(evidence)
-        self._connect()  # a process that died refuses at once; one that only closed idle connections does not
+        self._apart_s = CONNECT_APART_S if self._answered else min(2 * self._apart_s, CONNECT_APART_MAX_S)
+        self._connect()
 
     def _on_data(self, chunk: bytes) -> None:
-        """Cut the stream into messages (RFC 3261 §18.3)."""
-        self._received += chunk
-        while (end := self._received.find(b"\r\n\r\n")) >= 0:
-            head = bytes(self._received[: end + 4])
-            total = end + 4 + content_length(head)
-            if len(self._received) < total:
-                break
-            del self._received[:total]
-            self._on_answer(head.lstrip(b"\r\n"))
-        if len(self._received) > ANSWER_BYTES_MAX and self._stream is not None:
+        try:
+            messages, fault = self._framer.feed(chunk), False
+        except FramingError as error:
+            messages, fault = error.messages, True
+        for message in messages:
+            self._answered = True
+            self._on_answer(message)
+        if fault and self._stream is not None:
             self._stream.close()
-
-
-def content_length(head: bytes) -> int:
-    for line in head.split(b"\r\n"):
-        name, colon, value = line.partition(b":")
-        if colon and name.strip().lower() in (b"content-length", b"l") and value.strip().isdigit():
-            return min(int(value), ANSWER_BYTES_MAX)
-    return 0

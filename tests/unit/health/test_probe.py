@@ -10,13 +10,13 @@ import pytest
 from proxy.backends import Backends, Verdict
 from proxy.config import parse
 from proxy.health import Evidence, Health, VerdictChanged
-from proxy.health.flow import content_length
 from proxy.net.api import Address
 from proxy.sip.message import Request
 from proxy.sip.parser import parse as parse_sip
 from tests.sim.detector_model import CLEAN, World
 
 CONFIG = """
+sip: {listen: ["udp:127.0.2.1:5060", "udp:[::1]:5060"]}
 pools:
   pbx:
     health: {interval_ms: 50, fast_interval_ms: 10, timeout_max_ms: 300}
@@ -251,18 +251,3 @@ def test_a_listener_may_stop_health() -> None:
     count = len(bench.wire.sent)
     bench.run(5.0)
     assert len(bench.wire.sent) == count and bench.world.exceptions == []
-
-
-@pytest.mark.parametrize(
-    ("head", "length"),
-    [
-        (b"SIP/2.0 200 OK\r\nContent-Length: 12\r\n\r\n", 12),
-        (b"SIP/2.0 200 OK\r\nl:3\r\n\r\n", 3),
-        (b"SIP/2.0 200 OK\r\nCONTENT-LENGTH : 7\r\n\r\n", 7),
-        (b"SIP/2.0 200 OK\r\nContent-Length: many\r\n\r\n", 0),
-        (b"SIP/2.0 200 OK\r\nContent-Length: 99999999999\r\n\r\n", 65536),
-        (b"SIP/2.0 200 OK\r\n\r\n", 0),
-    ],
-)
-def test_the_length_of_a_body_is_read_from_its_header(head: bytes, length: int) -> None:
-    assert content_length(head) == length
