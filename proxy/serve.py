@@ -97,17 +97,18 @@ def synthetic_callers(settings: Settings, network: Network, rng: random.Random) 
     """Who places the test calls of the pools that want them, by the names that settings give them."""
     wanted = {pool.health.synthetic.caller for pool in settings.pools.values() if pool.health.synthetic.extension}
     callers: dict[str, Caller] = {}
-    listen, media, name = settings.sip.listen[0].host, settings.media, settings.node.name
-    sip_host = media.address if listen in ("0.0.0.0", "::") else listen
+    media, name = settings.media, settings.node.name
+    hosts = [media.address if each.host in ("0.0.0.0", "::") else each.host for each in settings.sip.listen]
+    sip_hosts = tuple({":" in host: host for host in reversed(hosts)}.values())  # the first of each family
     if "pjsua2" in wanted and not installed():
         log.warning("pjsua2 is not installed: synthetic calls are placed by the built-in caller")
     elif "pjsua2" in wanted:
         ports = (max(media.ports.first, media.ports.last + 1 - PROBE_PORTS), media.ports.last)
-        callers["pjsua2"] = ProbeCaller(ProbeOptions(sip_host, media.address, ports, name))
+        callers["pjsua2"] = ProbeCaller(ProbeOptions(sip_hosts, media.address, ports, name))
     if wanted - callers.keys():
         from proxy.health.caller import BuiltInCaller  # it needs numpy, which this process otherwise does without
 
-        builtin = BuiltInCaller(network, asyncio.get_running_loop(), rng, sip_host, media.address, media.ports, name)
+        builtin = BuiltInCaller(network, asyncio.get_running_loop(), rng, sip_hosts, media.address, media.ports, name)
         callers.update(dict.fromkeys(wanted - callers.keys(), builtin))
     return callers
 

@@ -1,5 +1,5 @@
-"""The probe process: `python -m media.probe --host 192.0.2.1 --ports 29980-29999`. Orders come in at stdin, outcomes go
-out at stdout, msgpack maps one after the other; it ends with its stdin."""
+"""The probe process: `python -m media.probe --host … --media-host … --ports 29980-29999`. Orders come in at stdin,
+outcomes go out at stdout, msgpack maps one after the other; it ends with its stdin."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def _serve(place: Any, out: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m media.probe", description=__doc__)
-    parser.add_argument("--host", required=True, help="local address of SIP")
-    parser.add_argument("--media-host", help="local address of RTP, when it is another one")
+    parser.add_argument("--host", action="append", required=True, help="local address of SIP, once per family")
+    parser.add_argument("--media-host", required=True, help="local address of RTP")
     parser.add_argument("--ports", required=True, metavar="LOW-HIGH", help="of RTP")
     parser.add_argument("--agent", default="aqueduct", help="User-Agent")
     options = parser.parse_args()
@@ -73,7 +73,7 @@ def main() -> None:
         from media.probe.endpoint import Place
     except ImportError as error:
         sys.exit(f"media.probe: {error}")
-    place = Place(options.host, options.media_host or options.host, range(int(low), int(high) + 1), agent=options.agent)
+    place = Place(tuple(options.host), options.media_host, range(int(low), int(high) + 1), agent=options.agent)
     try:
         _serve(place, out)
     except (BrokenPipeError, KeyboardInterrupt):  # whom to tell is gone

@@ -30,13 +30,15 @@ def installed() -> bool:
 
 @dataclass(slots=True, frozen=True)
 class ProbeOptions:
-    host: str
+    sip_hosts: tuple[str, ...]  # one per address family
     media_host: str
     ports: tuple[int, int]
     agent: str = "aqueduct"
 
     def argv(self) -> list[str]:
-        command = [sys.executable, "-m", "media.probe", "--host", self.host, "--media-host", self.media_host]
+        command = [sys.executable, "-m", "media.probe", "--media-host", self.media_host]
+        for host in self.sip_hosts:
+            command += ["--host", host]
         return [*command, "--ports", f"{self.ports[0]}-{self.ports[1]}", "--agent", self.agent]
 
 

@@ -19,9 +19,10 @@ FRAME_MS = 20
 
 @dataclass(slots=True, frozen=True)
 class Place:
-    """Where the endpoint lives. RTP goes over `ports`; `srtp`: 0 never, 1 when the other side wants it, 2 always."""
+    """Where the endpoint lives: an address of SIP for each family. RTP goes over `ports`; `srtp`: 0 never, 1 when the
+    other side wants it, 2 always."""
 
-    sip_host: str
+    sip_hosts: tuple[str, ...]
     media_host: str
     ports: range
     sip_port: int = 0
@@ -56,11 +57,7 @@ def open_endpoint(place: Place) -> tuple[Any, Any]:
     media.jbMax = 4 * JITTER_BUFFER_MS
     media.jbDiscardAlgo = pj.PJMEDIA_JB_DISCARD_NONE
     endpoint.libInit(config)
-    transport = pj.TransportConfig()
-    transport.boundAddress = place.sip_host
-    transport.port = place.sip_port
-    udp = endpoint.transportCreate(_kind(place.sip_host, pj.PJSIP_TRANSPORT_UDP, pj.PJSIP_TRANSPORT_UDP6), transport)
-    endpoint.transportCreate(_kind(place.sip_host, pj.PJSIP_TRANSPORT_TCP, pj.PJSIP_TRANSPORT_TCP6), transport)
+    udp = [_listen(endpoint, host, place.sip_port) for host in place.sip_hosts]
     endpoint.libStart()
     endpoint.audDevManager().setNullDev()
     for codec in endpoint.codecEnum2():
@@ -70,7 +67,7 @@ def open_endpoint(place: Place) -> tuple[Any, Any]:
         parameters = endpoint.codecGetParam(name)
         parameters.setting.plc = parameters.setting.vad = False
         endpoint.codecSetParam(name, parameters)
-    return endpoint, _account(place, endpoint, udp)
+    return endpoint, _account(place, endpoint, udp[0])
 
 
 def parameters(status: int = 0, flags: int = 0) -> Any:
@@ -85,7 +82,7 @@ def parameters(status: int = 0, flags: int = 0) -> Any:
 
 
 def _account(place: Place, endpoint: Any, udp: int) -> Any:
-    host = f"[{place.sip_host}]" if ":" in place.sip_host else place.sip_host
+    host = f"[{place.sip_hosts[0]}]" if ":" in place.sip_hosts[0] else place.sip_hosts[0]
     port = endpoint.transportGetInfo(udp).localName.rpartition(":")[2]
     account = pj.AccountConfig()
     account.idUri = f"sip:{place.user}@{host}:{port}"
@@ -104,5 +101,14 @@ def _account(place: Place, endpoint: Any, udp: int) -> Any:
     return account
 
 
-def _kind(host: str, inet: int, inet6: int) -> int:
-    return inet6 if ":" in host else inet
+def _listen(endpoint: Any, host: str, port: int) -> int:
+    """Open UDP and TCP; the number of the UDP transport."""
+    kinds = (
+        (pj.PJSIP_TRANSPORT_UDP6, pj.PJSIP_TRANSPORT_TCP6)
+        if ":" in host
+        else (pj.PJSIP_TRANSPORT_UDP, pj.PJSIP_TRANSPORT_TCP)
+    )
+    transport = pj.TransportConfig()
+    transport.boundAddress, transport.port = host, port
+    udp, _ = (int(endpoint.transportCreate(kind, transport)) for kind in kinds)
+    return udp

@@ -7,6 +7,7 @@ backend hear and speak?" with what is always there; pjsua2 (`media.probe`) asks 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from random import Random
 
 from media.probe.call import SAYS_HZ, CallerFailed, Outcome, SyntheticCall
@@ -19,6 +20,7 @@ from media.sdp import parse as parse_sdp
 from proxy.config import PortRange
 from proxy.net.api import Address, Network, UdpPort
 from proxy.net.timers import Timers
+from proxy.sip.flow import NoTransport
 from proxy.sip.stack import Stack
 from proxy.sip.transport import TcpTransport, UdpTransport
 from proxy.sip.user_agent import CallFailed, Session, UserAgent
@@ -31,10 +33,11 @@ _FRAMES = {codec: encode(tone(SAYS_HZ, PACKET_SAMPLES, _VOLUME), codec) for code
 
 class BuiltInCaller:
     def __init__(
-        self, network: Network, loop: asyncio.AbstractEventLoop, rng: Random, sip_host: str, media_host: str,
-        ports: PortRange, agent: str,
+        self, network: Network, loop: asyncio.AbstractEventLoop, rng: Random, sip_hosts: Sequence[str],
+        media_host: str, ports: PortRange, agent: str,
     ) -> None:  # fmt: skip
-        """Takes RTP ports from the upper end of `ports`, for the relay begins at the lower one. Raises OSError."""
+        """`sip_hosts`: an address for each family. RTP ports are taken from the upper end of `ports`, for the relay
+        begins at the lower one. Raises OSError."""
         self._network = network
         self._loop = loop
         self._rng = rng
@@ -42,10 +45,11 @@ class BuiltInCaller:
         self._ports = ports
         timers = Timers(loop)
         stack = Stack(timers, rng)
-        stack.transports.append(UdpTransport(network, (sip_host, 0), stack.receive))
-        # Nobody connects to us: what a TCP backend says comes on the connection that we have opened.
-        tcp = TcpTransport(network, timers, (sip_host, 0), stack.receive, stack.flow_closed)
-        stack.transports.append(tcp)
+        for host in sip_hosts:
+            stack.transports.append(UdpTransport(network, (host, 0), stack.receive))
+            # Nobody connects to us: what a TCP backend says comes on the connection that we have opened.
+            tcp = TcpTransport(network, timers, (host, 0), stack.receive, stack.flow_closed)
+            stack.transports.append(tcp)
         self._agent = UserAgent(stack, agent)
 
     async def place(self, call: SyntheticCall) -> Outcome:
@@ -59,6 +63,8 @@ class BuiltInCaller:
             return await self._talk(call, session, port, listening, self._loop.time() - began)
         except TimeoutError:
             return Outcome(408, self._loop.time() - began)
+        except NoTransport as error:
+            raise CallerFailed(str(error)) from None
         except CallFailed as error:
             return Outcome(error.status, self._loop.time() - began)
         finally:

@@ -33,7 +33,7 @@ import asyncio, sys
 from tests.integration.test_probe import ProbeCaller, ProbeOptions, call
 
 async def own(backend, host):
-    probe = ProbeCaller(ProbeOptions(host, host, (29968, 29999)))
+    probe = ProbeCaller(ProbeOptions((host,), host, (29968, 29999)))
     assert (await probe.place(call(f"echo@{backend}"))).heard
     print(probe.pid, flush=True)
     await asyncio.sleep(60)
@@ -59,7 +59,7 @@ def call(to: str, hears_hz: int = 850, listen_s: float = 0.2) -> SyntheticCall:
 
 
 def caller() -> ProbeCaller:
-    return ProbeCaller(ProbeOptions(PROXY, PROXY, (29968, 29999)))
+    return ProbeCaller(ProbeOptions((PROXY,), PROXY, (29968, 29999)))
 
 
 def test_many_calls_at_once_each_get_their_own_outcome(backend: str) -> None:
@@ -111,12 +111,14 @@ def test_it_ends_with_its_owner(backend: str) -> None:
         time.sleep(0.05)
 
 
-async def heard_by_both(host: str, uri: str) -> list[str]:
+async def heard_by_both(host: str, uri: str, *others: str) -> list[str]:
     """What comes of that call when pjsua2 places it, and when the built-in caller does."""
     network = AsyncioNetwork(asyncio.get_running_loop())
     callers: list[Caller] = [
-        ProbeCaller(ProbeOptions(host, host, (29968, 29999))),
-        BuiltInCaller(network, asyncio.get_running_loop(), Random(), host, host, PortRange(29968, 29999), "aqueduct"),
+        ProbeCaller(ProbeOptions((*others, host), host, (29968, 29999))),
+        BuiltInCaller(
+            network, asyncio.get_running_loop(), Random(), (*others, host), host, PortRange(29968, 29999), "aqueduct"
+        ),
     ]
     troubles = []
     for each in callers:
@@ -130,7 +132,7 @@ def test_both_callers_speak_ipv6(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "proxy.demo.backend", "--address", "[::1]:15099"]
     with Process(argv, tmp_path / "log", cwd=ROOT) as process:
         wait_for_options(("::1", 15099), timeout_s=10.0, alive=lambda: process.running, accept=lambda pong: True)
-        assert asyncio.run(heard_by_both("::1", "sip:echo@[::1]:15099;transport=udp")) == []
+        assert asyncio.run(heard_by_both("::1", "sip:echo@[::1]:15099;transport=udp", PROXY)) == []
 
 
 def test_both_callers_speak_tcp(tmp_path: Path) -> None:
@@ -141,7 +143,7 @@ def test_both_callers_speak_tcp(tmp_path: Path) -> None:
 
 def test_where_it_cannot_have_its_address_it_says_so() -> None:
     async def scenario() -> None:
-        probe = ProbeCaller(ProbeOptions("192.0.2.1", "192.0.2.1", (29968, 29999)))
+        probe = ProbeCaller(ProbeOptions(("192.0.2.1",), "192.0.2.1", (29968, 29999)))
         with pytest.raises(CallerFailed, match="ended with status"):
             await probe.place(call("echo@192.0.2.2:5060"))
 

@@ -105,7 +105,7 @@ class Site:
         loop, rng = self.host.loop, Random(2)
         self.health = Health(self.backends, self.host, loop, rng, NODE)
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
-        self.caller = BuiltInCaller(self.host, loop, rng, NODE, NODE, PortRange(20000, 20019), "aqueduct")
+        self.caller = BuiltInCaller(self.host, loop, rng, (NODE,), NODE, PortRange(20000, 20019), "aqueduct")
         self.synthetic.callers["builtin"] = self.caller
         self.health.start()
         self.synthetic.start()
@@ -195,6 +195,15 @@ def test_without_a_free_port_the_backend_is_not_blamed() -> None:
             raise AssertionError("it was placed")
         for port in taken:
             port.close()
+
+    play(script, "interval_s: 3600")
+
+
+def test_a_backend_of_a_family_that_we_have_no_address_of_is_not_blamed() -> None:
+    async def script(site: Site) -> None:
+        order = SyntheticCall("sip:600@[2001:db8::1]:5060;transport=udp", 850, 1.0, 1.0, 1.0)
+        with pytest.raises(CallerFailed, match="no IPv6 listener"):
+            await site.host.process.spawn(site.caller.place(order))
 
     play(script, "interval_s: 3600")
 

@@ -70,7 +70,7 @@ class Phones:
     def __init__(self, host: str, ports: tuple[int, int] = (40000, 40999), **place: Any) -> None:
         """`place` has the rest of `media.probe.endpoint.Place`: srtp, dtls."""
         self._options = {
-            "sip_host": host,
+            "sip_hosts": [host],
             "media_host": host,
             "ports": ports,
             "user": "phone",
