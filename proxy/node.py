@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgpack
 
-from media.api import MediaError, MediaPlane
+from media.api import MediaPlane
 from proxy.backends import Backends
 from proxy.calls import Calls, listening
 from proxy.calls.snapshot import SnapshotError, restore
@@ -106,14 +106,15 @@ class Node:
     # -- state that outlives the process
 
     def save(self, file: Path) -> int:
-        """Write a snapshot of every call that talks; returns how many."""
+        """Write a snapshot of every call that talks; returns how many. Raises OSError."""
         calls = []
         for call in self.calls.live.values():
             if call.state == "talking":
                 try:
                     calls.append(call.snapshot())
-                except MediaError as error:  # the trouble of one call must not cost the others
-                    log.warning("call=%s not saved: %s", call.id, error)
+                except Exception as error:  # the trouble of one call must not cost the others
+                    self.calls.counts["not_saved"] += 1
+                    log.warning("call=%s not saved: %r", call.id, error)
         state = {"v": SNAPSHOT_VERSION, "backends": self.backends.snapshot(), "calls": calls}
         part = file.with_suffix(".part")
         part.write_bytes(msgpack.packb(state))
@@ -121,14 +122,17 @@ class Node:
         return len(calls)
 
     def load(self, file: Path) -> tuple[int, list[str]]:
-        """Take up what a predecessor saved, once: the file is removed. Returns (restored, problems)."""
+        """Take up what a predecessor saved, once. Returns (restored, problems): of what is wrong each part is skipped.
+        The file is moved aside first, so that one that kills us does not do so for ever, and removed when it has been
+        read; one that cannot be read stays aside, for people."""
+        taken = file.with_suffix(".taken")
         try:
-            state = msgpack.unpackb(file.read_bytes())
+            file.replace(taken)
+            state = msgpack.unpackb(taken.read_bytes())
         except FileNotFoundError:
             return 0, []
-        except ValueError as error:
-            return 0, [f"{file}: {error}"]
-        file.unlink()
+        except (OSError, ValueError) as error:
+            return 0, [f"{file}: {error!r}"]
         if not isinstance(state, dict) or state.get("v") != SNAPSHOT_VERSION:
             return 0, [f"{file}: not a snapshot of this version"]
         problems, restored = [], 0
@@ -136,10 +140,16 @@ class Node:
             self.backends.restore(state["backends"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             problems.append(f"{file}: backends: {error!r}")
-        for each in state["calls"]:
+        calls = state.get("calls")
+        if not isinstance(calls, list):
+            problems.append(f"{file}: it has no calls")
+            calls = []
+        for each in calls:
             try:
                 restore(self.calls, each)
                 restored += 1
             except SnapshotError as error:
+                self.calls.counts["not_restored"] += 1
                 problems.append(str(error))
+        taken.unlink()
         return restored, problems

@@ -79,9 +79,17 @@ async def serve(settings: Settings) -> None:
         collector.cancel()
         gc.enable()
         await control.close()
-        saved = node.save(state_dir / "calls.snapshot")
+        saved = _save(node, state_dir / "calls.snapshot")
         await node.stop()
         log.warning("stopped; %d calls go on without us until they are restored", saved)
+
+
+def _save(node: Node, file: Path) -> int:
+    try:
+        return node.save(file)
+    except OSError as error:  # a full disk: the rest must be stopped cleanly all the same
+        log.error("cannot save the calls: %s", error)
+        return 0
 
 
 def relay_options(settings: Settings) -> RelayOptions:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from media.api import MediaError
 from proxy.calls import session_timer
 from proxy.calls.listening import listen
 from proxy.calls.standby import Standby
@@ -66,14 +65,16 @@ def _leg(leg: Leg, now: float) -> dict[str, Any]:
     }
 
 
-def restore(calls: Calls, state: dict[str, Any]) -> Call:
+def restore(calls: Calls, state: Any) -> Call:
     """Take a call up again. Raises SnapshotError; nothing of it is registered then."""
+    if not isinstance(state, dict):
+        raise SnapshotError(f"not a call: {str(state)[:60]!r}")
     if state.get("v") != VERSION:
         raise SnapshotError(f"version {state.get('v')!r} is not known (this is version {VERSION})")
     legs: list[Leg] = []
     try:
         return _restore(calls, state, legs)
-    except (LookupError, TypeError, ValueError, AttributeError, MediaError) as error:
+    except Exception as error:  # whatever a file can be wrong in
         for leg in legs:
             if leg.backend is not None:
                 leg.backend.calls -= 1

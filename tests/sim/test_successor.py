@@ -250,5 +250,51 @@ def test_what_is_wrong_with_the_backends_of_a_snapshot_costs_no_call(tmp_path: P
     assert play(script) == []
 
 
+SPOILT = [
+    (lambda state: state.pop("calls"), 0, "no calls"),
+    (lambda state: state["calls"].insert(0, 5), 3, "not a call"),
+    (lambda state: state["calls"].insert(1, {"v": VERSION, "id": "x"}), 3, "'state'"),
+    (lambda state: state["calls"][1].update(age_s="old"), 2, "TypeError"),
+    (lambda state: state["calls"][0]["a"].update(dialog=[1, 2]), 2, "ValueError"),
+    (lambda state: state["calls"][2]["a"].update(transport="tcp"), 2, "no IPv4 listener of tcp"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "expected", "problem"), SPOILT)
+def test_what_is_wrong_with_one_call_of_a_snapshot_costs_no_other(
+    tmp_path: Path, spoil: Callable[[dict[str, Any]], Any], expected: int, problem: str
+) -> None:
+    async def script(world: World) -> None:
+        for number in range(3):
+            await world.place(number)
+        file = tmp_path / "calls"
+        world.node.save(file)
+        state = msgpack.unpackb(file.read_bytes())
+        spoil(state)
+        file.write_bytes(msgpack.packb(state))
+        world.network.kill(NODE)
+        world.network.restart(NODE)
+        await world.start()
+        restored, problems = await world.host.process.spawn(loaded(world, file))
+        assert restored == expected == len(world.node.calls.live) and len(problems) == 1 and problem in problems[0]
+        assert world.node.calls.counts["not_restored"] == (expected > 0)
+        assert sum(backend.calls for backend in world.node.backends) == expected
+        assert list(tmp_path.iterdir()) == []
+
+    play(script)  # a call that is not taken up is not ended properly: the checks rightly complain
+
+
+def test_a_snapshot_that_cannot_be_read_stays_aside_and_is_not_tried_again(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        file = tmp_path / "calls.snapshot"
+        file.write_bytes(b"\xc1 is no msgpack")
+        restored, (problem,) = await loaded(world, file)
+        assert restored == 0 and str(file) in problem
+        assert [each.name for each in tmp_path.iterdir()] == ["calls.taken"]
+        assert await loaded(world, file) == (0, [])
+
+    assert play(script) == []
+
+
 async def loaded(world: World, file: Path) -> tuple[int, list[str]]:
     return world.node.load(file)
