@@ -47,8 +47,8 @@ lint: .venv/ready ## style, types and the layering of the packages
 	@.venv/bin/lint-imports
 
 bench: compile .venv/ready-bench sipp asterisk rtpengine ## figures as JSON, peers measured in the same run
-	@$(PACKAGES) kamailio=kamailio rtpengine=rtpengine-daemon
-	@for each in calls relay failover memory; do $(PYTHON) -m bench.$$each || exit; done
+	@$(PACKAGES) kamailio=kamailio
+	@for each in calls relay failover reanchor memory; do $(PYTHON) -m bench.$$each || exit; done
 
 soak: compile ## the simulation with thousands of seeds
 	@$(PYTHON) -m tests.sim.soak
