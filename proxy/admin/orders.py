@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.admin.control import ControlError, Handler
 from proxy.backends import Backend
 from proxy.calls import Call
+from proxy.failover import RefusedOrder
 
 if TYPE_CHECKING:
     from proxy.node import Node
@@ -20,7 +21,7 @@ def handlers(node: Node) -> dict[str, Handler]:
         "failovers": lambda command: [report.as_dict() for report in node.failovers.reports],
         "drain": lambda command: _drain(node, command),
         "ready": lambda command: _ready(node, command),
-        "failover": lambda command: node.failovers.failover(_backend(node, command)).as_dict(),
+        "failover": lambda command: _failover(node, command),
     }
 
 
@@ -89,8 +90,18 @@ def _backend(node: Node, command: dict[str, Any]) -> Backend:
     return backend
 
 
+def _failover(node: Node, command: dict[str, Any]) -> Any:
+    try:
+        return node.failovers.failover(_backend(node, command)).as_dict()
+    except RefusedOrder as refused:
+        raise ControlError(str(refused)) from refused
+
+
 def _drain(node: Node, command: dict[str, Any]) -> Any:
-    report = node.failovers.drain(_backend(node, command), move=bool(command.get("move")))
+    try:
+        report = node.failovers.drain(_backend(node, command), move=bool(command.get("move")))
+    except RefusedOrder as refused:
+        raise ControlError(str(refused)) from refused
     return report.as_dict() if report else None
 
 

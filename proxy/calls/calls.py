@@ -62,7 +62,9 @@ class Calls:
         self.index: dict[bytes, Leg] = {}  # by our tag
         self.counts: Counter[str] = Counter()
         self.left_behind: dict[str, list[tuple[Dialog, Flow]]] = {}  # by backend: dialogs that it may still hold
+        # Another leg is to take its place. True: that will be done, and what was asked of it is asked of that one.
         self.on_leg_lost: Callable[[Call, Leg, str], bool] = lambda call, leg, why: False
+        self.on_dialog_unknown: Callable[[Leg], None] = lambda leg: None
         self.on_settled: Callable[[Call], None] = lambda call: None  # it stands, or descriptions have been exchanged
         self.on_standby_lost: Callable[[Call, str], None] = lambda call, why: None
         self.on_ended: Callable[[Call], None] = lambda call: None
@@ -229,8 +231,6 @@ class Calls:
 
     def answered(self, call: Call) -> None:
         self.counts["answered"] += 1
-        if call.b and call.b.backend:
-            self.on_live_result(call.b.backend, True)
         listening.listen(self, call)
         log.info("call=%s backend=%s answered", call.id, call.b.backend.name if call.b and call.b.backend else "-")
         self.on_settled(call)
@@ -268,6 +268,11 @@ class Calls:
         placed.acknowledge(self.stack.ack(ack, way), way, message.to_tag)
         self.stack.request(dialog.request(b"BYE", []), way, lambda _: None)
 
+    def note_answer(self, leg: Leg, message: Response) -> None:
+        """What came from the network, whatever it says, shows that the peer serves calls; 100 Trying shows nothing."""
+        if leg.backend is not None and message.flow is not None and message.status > 100:
+            self.on_live_result(leg.backend, True)
+
     def note_unavailable(self, leg: Leg, message: Response) -> None:
         """A backend refused with 503, or did not answer at all."""
         backend = leg.backend
@@ -287,6 +292,8 @@ class Calls:
             return False
         if message.flow is None:
             self.on_live_result(leg.backend, False)
+        elif message.status == 481:
+            self.on_dialog_unknown(leg)
         return self.on_leg_lost(call, leg, f"{message.status} from the {leg.name} side")
 
     def dialog_gone(self, call: Call, leg: Leg, message: Response) -> None:

@@ -86,6 +86,7 @@ def _forward(
         transaction.respond(response(request, message.status, leg.tag, extra, message.body, message.reason))
 
     def answered(message: Response) -> None:
+        calls.note_answer(other, message)
         if message.status == 100 or (gone(message) and calls.carried_over(call, other, message)):
             return
         if message.status >= 200:
@@ -156,6 +157,7 @@ def _updated(
         transaction.reply(500, extra=(RETRY_AFTER,))  # to be asked again of who takes its place
 
     def answered(asked: ClientTransaction, message: Response) -> None:
+        calls.note_answer(other, message)
         if message.status < 200:
             return
         other.heard(asked)
@@ -263,6 +265,7 @@ class Reinvite:
 
     def _answered(self, message: Response) -> None:
         call = self.call
+        self.calls.note_answer(self.other, message)
         if message.status < 200 or self.accepted:  # a 2xx that comes again: its ACK waits for the other side's
             return
         if call.reinvite is not self:

@@ -128,6 +128,7 @@ def _due(leg: Leg) -> None:
 
 
 def _refreshed(calls: Calls, leg: Leg, message: Response) -> None:
+    calls.note_answer(leg, message)
     if message.status < 200:
         return
     if leg.inviting is not None and message.method == b"INVITE":

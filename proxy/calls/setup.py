@@ -116,6 +116,7 @@ class Setup:
 
     def _take(self, leg: Leg, placed: InviteClientTransaction, message: Response) -> None:
         call = self.call
+        self.calls.note_answer(leg, message)
         if call.held_events is not None:
             call.held_events.append(lambda: self._answered(leg, placed, message))
         elif self.finished or leg.call is None:

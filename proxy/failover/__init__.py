@@ -1,8 +1,8 @@
 """Failover: policy, plan, pace, the recovery of a call, and the report of what was done."""
 
 from proxy.failover.failovers import Failovers
-from proxy.failover.policy import Refusal
+from proxy.failover.policy import Refusal, RefusedOrder
 from proxy.failover.reanchors import Reanchors
 from proxy.failover.report import CallResult, Report
 
-__all__ = ["CallResult", "Failovers", "Reanchors", "Refusal", "Report"]
+__all__ = ["CallResult", "Failovers", "Reanchors", "Refusal", "RefusedOrder", "Report"]

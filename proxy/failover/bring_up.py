@@ -132,6 +132,7 @@ class BringUp:
 
         def answered(message: Response) -> None:
             nonlocal heard
+            calls.note_answer(leg, message)
             if not heard:
                 heard = True
                 refused = message.status == 503 or message.flow is None

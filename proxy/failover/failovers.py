@@ -18,11 +18,11 @@ from proxy.backends import Admin, Backend, Backends, Verdict
 from proxy.calls import TALKING, Call, Calls, Leg
 from proxy.failover.pace import Pace
 from proxy.failover.plan import Step, kind_of, plan
-from proxy.failover.policy import Refusal, decide
+from proxy.failover.policy import Refusal, RefusedOrder, decide
 from proxy.failover.recovery import Recovery
 from proxy.failover.report import CallResult, Report
 from proxy.failover.standbys import Standbys
-from proxy.health import Evidence, Health, VerdictChanged
+from proxy.health import Health, VerdictChanged
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow
 
@@ -46,17 +46,18 @@ class Failovers:
         self._paces: dict[Backend, Pace] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._recovering: set[str] = set()  # call ids
+        self._lost_meanwhile: dict[str, set[Leg]] = {}  # by call id: legs that were lost while the call was ours
         self.standbys = Standbys(calls, backends, self._pace, loop)
         health.subscribe(self._verdict_changed)
         calls.on_leg_lost = self._leg_lost
+        calls.on_dialog_unknown = self._dialog_unknown
         calls.on_ended = self.standbys.ended
 
     # -- causes
 
     def _verdict_changed(self, change: VerdictChanged) -> None:
         backend = change.backend
-        if change.verdict is Verdict.UP and backend.fenced:
-            self._readmit(backend)
+        self._readmit(backend)
         if change.verdict is Verdict.UP:
             self.standbys.backend_up()
         pool = self._backends.pool_of(backend)
@@ -78,7 +79,8 @@ class Failovers:
         self._start(self._move(report, backend, ours, alive=False))
 
     def failover(self, backend: Backend, why: str = "operator") -> Report:
-        """Order: treat `backend` as dead and move its calls now."""
+        """Order: treat `backend` as dead and move its calls now. Raises RefusedOrder."""
+        self._may_move(backend)
         backend.admin = Admin.MAINT
         self._fence(backend)
         steps = plan(self._calls.live.values(), backend)
@@ -87,7 +89,10 @@ class Failovers:
         return report
 
     def drain(self, backend: Backend, *, move: bool) -> Report | None:
-        """Order: no new calls to `backend`; with `move` its live calls are moved away make-before-break."""
+        """Order: no new calls to `backend`; with `move` its live calls are moved away make-before-break. Raises
+        RefusedOrder."""
+        if move:
+            self._may_move(backend)
         backend.admin = Admin.DRAIN
         if not move:
             return None
@@ -97,19 +102,32 @@ class Failovers:
         self._start(self._move(report, backend, steps, alive=True))
         return report
 
+    def _may_move(self, backend: Backend) -> None:
+        """An order does not stand above `recover: false`: another carrier does not know these calls."""
+        if not self._backends.pool_of(backend).settings.recover:
+            self.refusals[Refusal.CARRIER] += 1
+            log.info("backend=%s order refused: %s", backend.name, Refusal.CARRIER)
+            text = f"{Refusal.CARRIER}: pool {backend.pool} says recover: false, so calls of {backend.name} stay there"
+            raise RefusedOrder(Refusal.CARRIER, text)
+
     def ready(self, backend: Backend) -> None:
         """Order: `backend` takes calls again."""
         backend.admin = Admin.READY
-        if backend.verdict is not Verdict.DOWN:
-            self._readmit(backend)
+        self._readmit(backend)
+
+    def _dialog_unknown(self, leg: Leg) -> None:
+        backend = leg.backend
+        if backend is not None and leg.dialog is not None and self._backends.pool_of(backend).settings.recover:
+            self._health.dialog_unknown(backend, leg.dialog.call_id)
 
     def _leg_lost(self, call: Call, leg: Leg, why: str) -> bool:
-        """A backend does not know a dialog of ours any more: it restarted so fast that no probe saw it."""
+        """A backend does not know a dialog of ours any more (it restarted so fast that no probe saw it), or is silent
+        in it."""
         backend = leg.backend
         if backend is None or not self._backends.pool_of(backend).settings.recover or call.state != TALKING:
             return False
-        self._health.observe(backend, Evidence.DIALOG_UNKNOWN)
         if call.id in self._recovering:
+            self._lost_meanwhile.setdefault(call.id, set()).add(leg)
             return True
         if leg not in call.legs():
             if call.standby is not None and leg is call.standby.leg:
@@ -170,6 +188,7 @@ class Failovers:
             return await self._recover(report, step, alive=alive, deadline=deadline)
         finally:
             self._recovering.discard(step.call.id)
+            self._lost_meanwhile.pop(step.call.id, None)
             self.standbys.settled(step.call)
 
     @staticmethod
@@ -186,17 +205,18 @@ class Failovers:
             since=report.detected_at, standbys=self.standbys,
         )  # fmt: skip
         result = await recovery.run()
-        return await self._once_more(report, step, result, deadline)
+        return await self._once_more(report, step.call, result)
 
-    async def _once_more(self, report: Report, step: Step, result: CallResult, deadline: float) -> CallResult:
-        """The backend that a call was just moved to may have died meanwhile: that failover skipped the call, because
-        it was ours. Move it on."""
-        call = step.call
+    async def _once_more(self, report: Report, call: Call, result: CallResult) -> CallResult:
+        """What befell a backend of the call meanwhile was left to us, because the call was ours: the one that it was
+        moved to has died or forgotten it, or the one that it could not be moved away from."""
+        lost = self._lost_meanwhile.pop(call.id, set())
         for leg in call.legs():
-            if leg.call is call and leg.backend is not None and leg.backend.fenced and result.result == "moved":
-                again = Step(call, leg, kind_of(call))
-                report.note(self._loop.time(), f"call {call.id}: {leg.backend.name} died too")
-                return await self._recover(report, again, alive=False, deadline=max(deadline, self._loop.time() + 5))
+            if leg.call is call and leg.backend is not None and (leg.backend.fenced or leg in lost):
+                report.note(self._loop.time(), f"call {call.id}: {leg.backend.name} is lost meanwhile")
+                settings = self._backends.pool_of(leg.backend).settings.recovery
+                deadline = self._loop.time() + settings.deadline_s
+                return await self._recover(report, Step(call, leg, kind_of(call)), alive=False, deadline=deadline)
         return result
 
     def _pace(self, backend: Backend) -> Pace:
@@ -219,6 +239,9 @@ class Failovers:
     # -- the backend is well again
 
     def _readmit(self, backend: Backend) -> None:
+        """A fenced backend is let in again as soon as it answers. Suspect and unknown say nothing new of it."""
+        if not backend.fenced or backend.verdict not in (Verdict.UP, Verdict.DEGRADED):
+            return
         backend.fenced = False
         left = self._calls.left_behind.pop(backend.name, [])
         if left:

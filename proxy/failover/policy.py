@@ -18,6 +18,14 @@ class Refusal(StrEnum):
     NO_CALLS = "no_calls"  # nothing lives there
 
 
+class RefusedOrder(Exception):
+    """What an operator ordered is not done; the text says why."""
+
+    def __init__(self, refusal: Refusal, text: str) -> None:
+        super().__init__(text)
+        self.refusal = refusal
+
+
 def decide(verdict: Verdict, diagnosis: Diagnosis | None, pool: Pool, *, calls: int, running: bool) -> Refusal | None:
     """None: go. A pool without a usable backup is no refusal: its calls wait for one until their deadline."""
     if diagnosis is Diagnosis.OBSERVER_BLIND:

@@ -39,13 +39,13 @@ class Recovery:
         self, calls: Calls, step: Step, *, why: str, alive: bool, pace_of: Callable[[Backend], Pace], deadline: float,
         since: float, standbys: Standbys,
     ) -> None:  # fmt: skip
-        """`alive`: the old backend still works (a planned move). `deadline` and `since` are clock times."""
+        """`alive`: the old backend still works, so this is a planned move. `deadline` and `since` are clock times."""
         self.calls = calls
         self.call: Call = step.call
         self.dead: Leg = step.leg
         self.step = step
         self.why = why
-        self.alive = alive
+        self.planned = alive
         self.pace_of = pace_of
         self.deadline = deadline
         self.since = since
@@ -61,6 +61,11 @@ class Recovery:
     def _old(self) -> Backend:
         assert self.old_backend
         return self.old_backend
+
+    @property
+    def alive(self) -> bool:
+        """The old leg still works: a planned move, and its backend has not died meanwhile."""
+        return self.planned and not self._old().fenced
 
     async def run(self) -> CallResult:
         """Never raises: a call that cannot be recovered is ended properly, and the result says why."""
@@ -79,7 +84,7 @@ class Recovery:
         if call.state == ENDED and result.result != MOVED:
             result.result, result.error = HUNG_UP, ""
         result.done_ms = self._ms()
-        if result.result == LOST and self.alive:
+        if result.result == LOST and self.planned:
             await self._back()
         elif result.result == LOST:
             self.calls.end(call, f"could not be recovered: {result.error}", fields=[_reason(result.error)])
@@ -90,9 +95,9 @@ class Recovery:
         return result
 
     async def _back(self) -> None:
-        """A planned move failed. The old leg still works: it must be heard again."""
+        """A planned move failed. If the old leg still works it must be heard again; if not, it is the next to go."""
         call = self.call
-        if call.media.anchors:
+        if call.media.anchors and self.alive:
             try:
                 await call.media.switch(call.id, call.other(self.dead).name, self.dead.name)
             except MediaError as error:
@@ -192,7 +197,7 @@ class Recovery:
         pool = calls.backends.pool_of(self._old())
         while True:
             check(self.call)
-            exclude = [*self.tried, self._old()] if self.alive or self._old().fenced else self.tried
+            exclude = [*self.tried, self._old()] if self.planned or self._old().fenced else self.tried
             backend = pool.select(calls.now(), calls.rng, exclude)
             if backend is not None:
                 return backend
@@ -264,7 +269,7 @@ class Recovery:
             call.a = leg
         else:
             call.b = leg
-        if self.alive or not self._old().fenced:  # planned, or it came back while we were at it
+        if not self._old().fenced:  # a planned move, or it came back while we were at it
             dead.bye(calls.stack, [])
         else:
             calls.leave_behind(dead)
@@ -293,7 +298,8 @@ class Recovery:
         call, result = self.call, self.result
         until = self.calls.now() + self.settings.verify_audio_ms / 1000
         result.audio = False
-        while self.calls.now() < until and call.state != ENDED:
+        assert leg.backend
+        while self.calls.now() < until and call.state != ENDED and not leg.backend.fenced:
             stats = await call.media.query(call.id)
             heard = [each for each in stats.streams if each.leg == leg.name and each.last_packet_at > self.connected_at]
             if heard:

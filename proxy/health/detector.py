@@ -91,7 +91,7 @@ class Detector:
         self._downs: deque[float] = deque(maxlen=settings.flaps_max)
         self._live_misses = 0
         self._live_missed_since = now
-        self._unknown_dialogs: deque[float] = deque(maxlen=UNKNOWN_DIALOGS)
+        self._unknown_dialogs: dict[bytes, float] = {}  # since when
         self._sensed_at = {"control": now}
 
     # What happened
@@ -207,14 +207,18 @@ class Detector:
                     self._settle(Sip.ANSWERS, "answers a call", evidence)
         elif evidence is Evidence.LIVE_TIMEOUT:
             self._live_missed(now)
-        elif evidence is Evidence.DIALOG_UNKNOWN:
-            self._unknown_dialogs.append(now)
-            if (
-                len(self._unknown_dialogs) == UNKNOWN_DIALOGS
-                and now - self._unknown_dialogs[0] <= UNKNOWN_DIALOGS_S
-                and self.signs.sip not in _COMMITTED
-            ):
-                self._commit(now, Sip.RESTARTED, f"{UNKNOWN_DIALOGS} live dialogs are unknown to it", evidence)
+
+    def dialog_unknown(self, dialog: bytes, now: float) -> None:
+        """It said 481 in a dialog that we know to be live. One dialog may draw many: it counts once."""
+        self.counts[Evidence.DIALOG_UNKNOWN] += 1
+        if self.signs.sip in _COMMITTED:
+            return
+        lately = {each: at for each, at in self._unknown_dialogs.items() if now - at <= UNKNOWN_DIALOGS_S}
+        lately.setdefault(dialog, now)
+        self._unknown_dialogs = lately
+        if len(lately) >= UNKNOWN_DIALOGS:
+            reason = f"{UNKNOWN_DIALOGS} live dialogs are unknown to it"
+            self._commit(now, Sip.RESTARTED, reason, Evidence.DIALOG_UNKNOWN)
 
     # What it means
 

@@ -121,6 +121,14 @@ class Health:
         if prober.detector.pending:
             self.judge(prober, awake)
 
+    def dialog_unknown(self, backend: Backend, dialog: bytes) -> None:
+        """It answered 481 in a dialog (named by its Call-ID) that we know to be live."""
+        prober = self._probers[backend]
+        awake = self.selfcheck.awake(self._loop.time())
+        prober.detector.dialog_unknown(dialog, awake)
+        if prober.detector.pending:
+            self.judge(prober, awake)
+
     def media(self, event: MediaEvent) -> None:
         """How the streams of a backend flow: the listener of the media plane."""
         if isinstance(event, FlowsSilent):

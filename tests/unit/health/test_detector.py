@@ -62,6 +62,10 @@ class Patient:
         self.detector.observe(evidence, self.now)
         self.judge()
 
+    def forget(self, dialog: bytes) -> None:
+        self.detector.dialog_unknown(dialog, self.now)
+        self.judge()
+
     def live(self, seconds: float, busy: bool = False) -> None:
         """Answers every interval."""
         for _ in range(round(seconds / INTERVAL_S)):
@@ -329,11 +333,11 @@ def test_a_live_response_is_a_sign_of_life() -> None:
 
 def test_dialogs_that_it_has_forgotten_mean_a_restart() -> None:
     patient = well()
-    for _ in range(2):
-        patient.observe(Evidence.DIALOG_UNKNOWN)
+    for number in range(2):
+        patient.forget(b"%d" % number)
         patient.live(1.0)
     assert patient.state == (Verdict.UP, None)
-    patient.observe(Evidence.DIALOG_UNKNOWN)
+    patient.forget(b"2")
     assert patient.state == (Verdict.DOWN, Diagnosis.DEAD)
     assert "3 live dialogs are unknown" in patient.changes[-1].reason
     patient.live(0.2)
@@ -342,9 +346,17 @@ def test_dialogs_that_it_has_forgotten_mean_a_restart() -> None:
 
 def test_a_forgotten_dialog_now_and_then_is_no_restart() -> None:
     patient = well()
-    for _ in range(10):
-        patient.observe(Evidence.DIALOG_UNKNOWN)
+    for number in range(10):
+        patient.forget(b"%d" % number)
         patient.live(3.0)
+    assert patient.state == (Verdict.UP, None)
+
+
+def test_many_refusals_in_one_dialog_are_no_restart() -> None:
+    patient = well()
+    for _ in range(10):
+        patient.forget(b"0")
+        patient.live(0.1)
     assert patient.state == (Verdict.UP, None)
 
 
