@@ -2,19 +2,27 @@
 
 `{"command": "status"}` -> `{"ok": true, "result": …}` or `{"ok": false, "error": "…"}`. The socket is for its owner
 alone (mode 0600). Orders go to the rooms that carry them out; nothing is decided here.
+
+The loop that answers is the one that carries the calls. So a handler may give an iterator for what has many rows: they
+are made and written down a millisecond's worth at a time, and between two the loop turns.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 LINE_BYTES_MAX = 1 << 20
 ANSWER_BYTES_MAX = 256 << 20
+TURN_S = 0.001  # of writing down at a time
+
+log = logging.getLogger(__name__)
 
 Handler = Callable[[dict[str, Any]], Any]
 
@@ -46,23 +54,59 @@ class ControlServer:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while line := await reader.readline():
-                writer.write(json.dumps(self._answer(line)).encode() + b"\n")
+                writer.write(await self._answer(line) + b"\n")
                 await writer.drain()
         except (ValueError, ConnectionError):  # a line without end, or a peer that left
             pass
         finally:
             writer.close()
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    async def _answer(self, line: bytes) -> bytes:
         try:
             command = json.loads(line)
             handler = self._handlers[command["command"]]
         except (ValueError, KeyError, TypeError):
-            return {"ok": False, "error": f"not a command; known are {', '.join(sorted(self._handlers))}"}
+            return _refusal(f"not a command; known are {', '.join(sorted(self._handlers))}")
         try:
-            return {"ok": True, "result": handler(command)}
+            return await _encode({"ok": True, "result": handler(command)})
         except ControlError as error:
-            return {"ok": False, "error": str(error)}
+            return _refusal(str(error))
+        except Exception as error:
+            log.exception("cannot answer %r", command)
+            return _refusal(f"a fault of the node: {error!r}")
+
+
+def _refusal(problem: str) -> bytes:
+    return json.dumps({"ok": False, "error": problem}).encode()
+
+
+async def _encode(value: dict[str, Any]) -> bytes:
+    written, since = bytearray(), time.perf_counter()
+    for piece in _pieces(value):
+        written += piece.encode()
+        if time.perf_counter() - since > TURN_S:
+            await asyncio.sleep(0)
+            since = time.perf_counter()
+    return bytes(written)
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """The JSON of `value`; an iterator in it becomes an array, a row a piece."""
+    if isinstance(value, Iterator):
+        yield "["
+        for number, row in enumerate(value):
+            if number:
+                yield ", "
+            yield from _pieces(row)
+        yield "]"
+    elif isinstance(value, dict) and any(isinstance(each, Iterator | dict) for each in value.values()):
+        yield "{"
+        for number, (key, each) in enumerate(value.items()):
+            yield f"{', ' if number else ''}{json.dumps(key)}: "
+            yield from _pieces(each)
+        yield "}"
+    else:
+        yield json.dumps(value)
 
 
 async def ask(path: Path, command: str, **arguments: Any) -> Any:

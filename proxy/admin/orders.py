@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from proxy.admin.control import ControlError, Handler
 from proxy.backends import Backend
 from proxy.calls import Call
 from proxy.failover import RefusedOrder
+from proxy.failover.report import Report
 
 if TYPE_CHECKING:
     from proxy.node import Node
@@ -16,9 +18,9 @@ if TYPE_CHECKING:
 def handlers(node: Node) -> dict[str, Handler]:
     return {
         "status": lambda command: status(node, reset_stall=bool(command.get("reset_stall"))),
-        "calls": lambda command: [call_row(node, call) for call in list(node.calls.live.values())],
+        "calls": lambda command: (call_row(node, call) for call in list(node.calls.live.values())),
         "backends": lambda command: [backend_row(node, backend) for backend in node.backends],
-        "failovers": lambda command: [report.as_dict() for report in node.failovers.reports],
+        "failovers": lambda command: (report_row(report) for report in list(node.failovers.reports)),
         "drain": lambda command: _drain(node, command),
         "ready": lambda command: _ready(node, command),
         "failover": lambda command: _failover(node, command),
@@ -79,6 +81,10 @@ def call_row(node: Node, call: Call) -> dict[str, Any]:
             for leg in call.legs()
         ],
     }
+
+
+def report_row(report: Report) -> dict[str, Any]:
+    return {**report.summary(), "results": (asdict(each) for each in list(report.results))}
 
 
 def _backend(node: Node, command: dict[str, Any]) -> Backend:

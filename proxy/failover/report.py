@@ -5,7 +5,7 @@ Times are milliseconds after the decision; `detected_at` is on the node's monoto
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 MOVED, LOST, ENDED = "moved", "lost", "ended"  # ended: a side hung up while it was being moved
@@ -55,9 +55,13 @@ class Report:
         return max((each.done_ms for each in self.results if each.result == MOVED and each.done_ms), default=None)
 
     def as_dict(self) -> dict[str, Any]:
+        return {**self.summary(), "results": [asdict(each) for each in self.results]}
+
+    def summary(self) -> dict[str, Any]:
+        """All but the results, which may be thousands."""
         gaps = sorted(each.gap_ms for each in self.results if each.gap_ms is not None)
         return {
-            **asdict(self),
+            **{each.name: getattr(self, each.name) for each in fields(self) if each.name != "results"},
             "moved": self.count(MOVED),
             "lost": self.count(LOST),
             "ended": self.count(ENDED),
