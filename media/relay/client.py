@@ -52,7 +52,7 @@ class _Waiting:
 
 class RelayPlane:
     anchors = True
-    capabilities: frozenset[Capability] = frozenset({"liveness"})
+    capabilities: frozenset[Capability] = frozenset({"liveness", "fork", "bridge"})
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, rng: random.Random, socket: str, options: RelayOptions | None
@@ -108,26 +108,24 @@ class RelayPlane:
         return self._exchange((session, source, target, sdp, False, not preview))
 
     def switch(self, session: str, leg: str, other: str) -> asyncio.Future[None]:
+        return self._at_once(session, lambda: self._sessions.switch(session, leg, other))
+
+    def fork(self, session: str, source: str, standby: str | None) -> asyncio.Future[None]:
+        return self._at_once(session, lambda: self._sessions.fork(session, source, standby))
+
+    def bridge(self, session: str, leg: str, other_session: str, other_leg: str) -> asyncio.Future[None]:
+        return self._at_once(session, lambda: self._sessions.bridge(session, leg, other_session, other_leg))
+
+    def mix(self, parties: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
+        return self._at_once(parties[0][0] if parties else "", lambda: self._sessions.mix(parties))
+
+    def _at_once(self, session: str, act: Callable[[], None]) -> asyncio.Future[None]:
         future: asyncio.Future[None] = self._loop.create_future()
         try:
-            self._sessions.switch(session, leg, other)
+            act()
             future.set_result(None)
         except MediaError as error:
             future.set_exception(_of(session, error))
-        return future
-
-    def fork(self, session: str, source: str, standby: str | None) -> asyncio.Future[None]:
-        return self._unable(session, "fork")
-
-    def bridge(self, session: str, leg: str, other_session: str, other_leg: str) -> asyncio.Future[None]:
-        return self._unable(session, "bridge")
-
-    def mix(self, parties: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
-        return self._unable(parties[0][0], "mix")
-
-    def _unable(self, session: str, what: str) -> asyncio.Future[None]:
-        future: asyncio.Future[None] = self._loop.create_future()
-        future.set_exception(_of(session, f"this relay cannot {what}"))
         return future
 
     def delete(self, session: str, leg: str | None = None) -> None:

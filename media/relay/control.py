@@ -14,6 +14,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from media.relay.protocol import VERSION, Command, Frames, ProtocolError, frame
+from media.rtp.formats import read
 
 if TYPE_CHECKING:
     from media.relay.relay import Relay
@@ -139,6 +140,16 @@ class Control:
         if line is not None and second is not None and line is not second:
             line.link(second)
 
+    def _bridge(self, number: int, other: int, spoken: str, other_spoken: str) -> None:
+        line, second = self._relay.lines.get(number), self._relay.lines.get(other)
+        if line is not None and second is not None and line is not second:
+            line.bridge(second, read(str(spoken)), read(str(other_spoken)))
+
+    def _fork(self, number: int, standby: int) -> None:
+        line, second = self._relay.lines.get(number), self._relay.lines.get(standby)
+        if line is not None and line is not second and (second is not None or not standby):
+            line.fork(second)
+
     def _fence(self, number: int) -> None:
         line = self._relay.lines.get(number)
         if line is not None:
@@ -174,6 +185,8 @@ _HANDLERS: dict[str, Callable[..., None]] = {
     "open": Control._open,
     "remote": Control._remote,
     "link": Control._link,
+    "bridge": Control._bridge,
+    "fork": Control._fork,
     "fence": Control._fence,
     "watch": Control._watch,
     "close": Control._close,

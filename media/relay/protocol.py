@@ -2,8 +2,8 @@
 
 A frame is four bytes of length and a msgpack array of commands; a command is an array whose first item is its
 name. Commands are executed in order and, but for those with a token, not answered. All that describe state
-(`open`, `remote`, `link`, `fence`) may be repeated: to take up what a relay already carries and to build it anew
-are the same commands.
+(`open`, `remote`, `link`, `bridge`, `fork`, `fence`) may be repeated: to take up what a relay already carries and
+to build it anew are the same commands.
 
 From the client:
     hello version                               first, once
@@ -13,6 +13,9 @@ From the client:
                                                 where its peer wants media; sends: audio will come from it;
                                                 formats: what it takes (`media.rtp.formats`)
     link line other                             what one receives the other sends; replaces earlier links
+    bridge line other spoken other_spoken       the same for peers that did not negotiate with each other; `spoken`:
+                                                the formats in which its peer sends (of whom it had before)
+    fork line standby                           what it receives goes to `standby`, too; 0 ends it
     fence line                                  count and drop what it receives
     watch line group timeout                    its peer belongs to `group`; timeout: see `silent`, 0 for never
     close line
@@ -38,7 +41,7 @@ from typing import Any
 
 import msgpack
 
-VERSION = 2
+VERSION = 3
 MAX_FRAME = 4 * 1024 * 1024
 
 Command = list[Any]

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from media.api import MediaError
+from media.relay.joined import Joined
+from media.relay.joined import unpack as unpack_joined
 from media.sdp import Description, Media, Origin, formats
 
-SNAPSHOT_VERSION = 2
+SNAPSHOT_VERSION = 3
 
 
 class Remote(NamedTuple):
@@ -52,7 +54,7 @@ def _remote(description: Description, media: Media) -> Remote | None:
 class Leg(Origin):
     """`lines` are numbers of the relay's lines, 0 where a media line needs none."""
 
-    __slots__ = ("fenced", "lines", "name", "offered", "offered_to", "remotes", "watched")
+    __slots__ = ("fenced", "joined", "lines", "name", "offered", "offered_to", "remotes", "standby", "watched")
 
     def __init__(self, name: str, id: int, version: int = 0, digest: bytes = b"") -> None:
         super().__init__(id, version, digest)
@@ -62,6 +64,8 @@ class Leg(Origin):
         self.offered: Remotes | None = None  # by an offer of its peer that is not answered yet
         self.offered_to: Leg | None = None  # the leg on which that offer was sent on
         self.fenced = False
+        self.standby: Leg | None = None  # which hears, too, what is received here
+        self.joined: Joined | None = None  # with legs of other sessions, and not with the one it is connected to
         self.watched: tuple[str, float] | None = None  # as which group, and its media timeout
 
     def missing(self, description: Description) -> list[int]:
@@ -95,7 +99,9 @@ class Session:
         for other in self.legs:
             if other.offered_to is leg:
                 other.offered_to = None
-        leg.offered_to = None
+            if other.standby is leg:
+                other.standby = None
+        leg.offered_to = leg.standby = None
         shared = {line for other in self.legs for line in other.lines}
         return tuple(line for line in leg.lines if line and line not in shared)
 
@@ -127,8 +133,13 @@ class Session:
                     yield ["fence", line]
                 if leg.watched:
                     yield ["watch", line, *leg.watched]
-        if connected is not None:
+        if connected is not None and not any(leg.joined for leg in connected):
             yield from link_commands(*connected)
+        for leg in self.legs:
+            if leg.standby is not None:
+                yield from fork_commands(leg, leg.standby)
+            if leg.joined is not None:
+                yield from leg.joined.commands()
 
     def pack(self) -> dict[str, object]:
         return {
@@ -145,6 +156,8 @@ class Session:
                     None if leg.offered is None else _pack_remotes(leg.offered),
                     leg.offered_to.name if leg.offered_to else None,
                     leg.fenced,
+                    leg.standby.name if leg.standby else None,
+                    leg.joined.pack() if leg.joined else None,
                 ]
                 for leg in self.legs
             ],
@@ -165,15 +178,17 @@ def unpack(snapshot: dict[str, Any]) -> Session:
         raise MediaError(f"snapshot version {snapshot.get('version')!r} is not known")
     session = Session()
     try:
-        for name, id, version, digest, lines, in_force, offered, _, fenced in snapshot["legs"]:
+        for name, id, version, digest, lines, in_force, offered, _, fenced, _, joined in snapshot["legs"]:
             leg = Leg(name, id, version, digest)
             leg.lines = tuple(lines)
             leg.remotes = _unpack_remotes(in_force)
             leg.offered = None if offered is None else _unpack_remotes(offered)
             leg.fenced = fenced
+            leg.joined = None if joined is None else unpack_joined(joined)
             session.legs.append(leg)
         for leg, fields in zip(session.legs, snapshot["legs"], strict=True):
             leg.offered_to = session.leg(fields[7]) if fields[7] is not None else None
+            leg.standby = session.leg(fields[9]) if fields[9] is not None else None
         if snapshot["connected"] is not None:
             first, second = (session.leg(name) for name in snapshot["connected"])
             if first is not None and second is not None:
@@ -187,3 +202,9 @@ def link_commands(leg: Leg, other: Leg) -> Iterator[list[Any]]:
     for line, second in zip(leg.lines, other.lines, strict=False):
         if line and second:
             yield ["link", line, second]
+
+
+def fork_commands(leg: Leg, standby: Leg) -> Iterator[list[Any]]:
+    for line, second in zip(leg.lines, standby.lines, strict=False):
+        if line and second:
+            yield ["fork", line, second]

@@ -7,12 +7,14 @@ the stock. RFC 3264 is applied here: which addresses are in force when, which le
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from media.api import MediaError
+from media.relay import joined
+from media.relay.joined import Joined
 from media.relay.protocol import Command
-from media.relay.session import Leg, Lines, Session, link_commands, remotes, unpack
+from media.relay.session import Leg, Lines, Session, fork_commands, link_commands, remotes, unpack
 from media.relay.stock import Stock
 from media.sdp import Description, Media, rewrite
 
@@ -74,12 +76,66 @@ class Sessions:
         first, second = session.leg(leg), session.leg(other)
         if first is None or second is None:
             raise MediaError(f"no legs {leg} and {other} to connect")
+        for end in (first, second):
+            self._leave(name, end)
         self._connect(session, first, second)
-        in_use = {*first.lines, *second.lines}
-        for third in session.legs:
-            third.fenced = third is not first and third is not second
-            if third.fenced:
-                for line in third.lines:
+        self._fence(session, {first, second, first.standby, second.standby})
+
+    def fork(self, name: str, source: str, standby: str | None) -> None:
+        session = self.get(name)
+        leg, other = session.leg(source), session.leg(standby) if standby is not None else None
+        if leg is None or leg is other or (standby is not None and other is None):
+            raise MediaError(f"no legs {source} and {standby} to fork")
+        leg.standby = other
+        if other is None:
+            for line in leg.lines:
+                if line:
+                    self._send(["fork", line, 0])
+            return
+        other.fenced = False
+        self._send_remotes(other)
+        for command in fork_commands(leg, other):
+            self._send(command)
+
+    def bridge(self, name: str, leg: str, other_name: str, other: str) -> None:
+        self._join(joined.bridge(self._party(name, leg), self._party(other_name, other)))
+
+    def mix(self, parties: Sequence[tuple[str, str]]) -> None:
+        self._join(joined.mix([self._party(*party) for party in parties]))
+
+    def _party(self, name: str, leg: str) -> tuple[str, Session, Leg]:
+        session = self.by_name.get(name)
+        found = session.leg(leg) if session is not None else None
+        if session is None or found is None:
+            raise MediaError(f"session {name} with leg {leg} is not known")
+        return name, session, found
+
+    def _join(self, group: Joined) -> None:
+        for name, leg in group.parties:
+            _, session, found = self._party(name, leg)
+            self._leave(name, found)
+            found.joined = group
+            found.fenced = False
+            self._fence(session, {session.leg(each) for other, each in group.parties if other == name})
+        for command in group.commands():
+            self._send(command)
+
+    def _leave(self, name: str, leg: Leg) -> None:
+        """It hears others of other sessions no more."""
+        group, leg.joined = leg.joined, None
+        if group is None:
+            return
+        group.leave((name, leg.name))
+        if len(group.parties) < 2:
+            for party in group.parties:
+                self._party(*party)[2].joined = None
+
+    def _fence(self, session: Session, but: set[Leg | None]) -> None:
+        in_use = {line for leg in but if leg is not None for line in leg.lines}
+        for leg in session.legs:
+            if leg not in but:
+                leg.fenced = True
+                for line in leg.lines:
                     if line and line not in in_use:
                         self._send(["fence", line])
 
@@ -99,6 +155,7 @@ class Sessions:
             return True
         for each in session.legs.copy():
             if leg is None or each.name == leg:
+                self._leave(name, each)
                 for line in session.remove(each):
                     self._send(["close", line])
         if session.legs:
@@ -109,11 +166,22 @@ class Sessions:
     def restore(self, name: str, snapshot: dict[str, Any]) -> Lines:
         """Returns the lines that it has in use."""
         session = self.by_name[name] = unpack(snapshot)
+        for leg in session.legs:
+            if leg.joined is not None:
+                self._meet(name, leg, leg.joined)
         lines = tuple(line for leg in session.legs for line in leg.lines if line)
         self._stock.reserve(lines)
         for command in session.commands():
             self._send(command)
         return lines
+
+    def _meet(self, name: str, leg: Leg, group: Joined) -> None:
+        """Each session was told of by itself: those of a group that are here already share it."""
+        for other, other_leg in group.parties:
+            found = self.by_name[other].leg(other_leg) if other in self.by_name and other != name else None
+            if found is not None and found.joined is not None:
+                leg.joined = found.joined
+                return
 
     def with_lines(self, lines: set[int]) -> tuple[str, ...]:
         """The sessions that use one of these lines."""
@@ -130,7 +198,8 @@ class Sessions:
             taker.remotes = taker.offered
             taker.offered = None
         connected = session.connected
-        if connected is None or (giver in connected and taker in connected):
+        elsewhere = giver.joined or taker.joined
+        if connected is None or (giver in connected and taker in connected and not elsewhere):
             self._connect(session, taker, giver)
             return
         # Beside the connected pair: what is told now must not disturb lines that another leg has in use.
@@ -142,6 +211,9 @@ class Sessions:
     def _connect(self, session: Session, leg: Leg, other: Leg) -> None:
         session.connected = (leg, other)
         leg.fenced = other.fenced = False
+        for one, another in ((leg, other), (other, leg)):
+            if one.standby is another:
+                one.standby = None
         self._send_remotes(leg)
         self._send_remotes(other)
         for command in link_commands(leg, other):

@@ -2,7 +2,7 @@
 
 A `Rewriter` stands before the socket of a listener who has heard another source before, so that it hears one stream
 (`media.rtp.continuity`); a `Translator` does the same for RTCP. Both are made at a switch, not before: a call that was
-never moved sends from socket to socket.
+never moved sends from socket to socket. `Fork` and `Converter` stand before these.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from time import monotonic
 from typing import Protocol
 
 from media.rtp.continuity import Continuity
+from media.rtp.conversion import Conversion
+from media.rtp.packet import HEADER_SIZE
 from media.rtp.translate import translate
 
 
@@ -58,3 +60,45 @@ class Rewriter:
                 self.rtcp.send(packet)
         elif self._fit(packet, length, monotonic()):
             self._send(packet)
+
+
+class Fork:
+    """To the connected leg, and to the one that stands by."""
+
+    __slots__ = ("_live", "_standby")
+
+    def __init__(self, live: Sink, standby: Sink) -> None:
+        self._live = live
+        self._standby = standby
+
+    def send(self, packet: memoryview, /) -> None:
+        head = packet[:HEADER_SIZE].tobytes()
+        try:
+            self._live.send(packet)
+        finally:  # although the live one may just have refused it (ICMP): that is what the other is there for
+            packet[:HEADER_SIZE] = head
+            self._standby.send(packet)
+
+
+class Converter:
+    """To a peer that takes other payload types than the source speaks."""
+
+    __slots__ = ("_listener", "conversion")
+
+    def __init__(self, conversion: Conversion, listener: Sink) -> None:
+        self.conversion = conversion
+        self._listener = listener
+
+    def send(self, packet: memoryview, /) -> None:
+        if self.conversion.apply(packet, len(packet)):
+            self._listener.send(packet)
+
+
+class _Nowhere:
+    """What is received is counted, and nobody is to hear it."""
+
+    def send(self, packet: memoryview, /) -> None:
+        pass
+
+
+NOWHERE = _Nowhere()

@@ -14,8 +14,9 @@ import socket
 import sys
 
 from media.relay.latch import PROBATION, Address, LatchPolicy, Verdict, judge
-from media.relay.sinks import Rewriter, Sink, Translator
+from media.relay.sinks import NOWHERE, Converter, Fork, Rewriter, Sink, Translator
 from media.rtp.continuity import HEAD_SIZE, Continuity
+from media.rtp.conversion import Conversion
 from media.rtp.formats import Formats, read
 from media.rtp.packet import HEADER_SIZE
 
@@ -71,7 +72,7 @@ class Stream:
         self.line: Line | None = line
         self.sock = sock
         self.out: Sink | None = None  # set while both ends are latched: the fast path
-        self.way: Sink | None = None  # to the peer, set while there is one
+        self.way: Sink = NOWHERE  # to the peer
         self.peer: Stream | None = None
         self.remote: Address | None = None  # as signalled
         self.source: Address | None = None  # latched; the socket is connected to it
@@ -104,10 +105,12 @@ class Stream:
         self.relink()
 
     def link(self, peer: Stream | None) -> None:
-        if self.peer is not peer and self.peer is not None:
-            former, self.peer = self.peer, None
-            self._leave(former)
-            former.link(None)
+        if self.peer is not peer:
+            if self.peer is not None:
+                former, self.peer = self.peer, None
+                self._leave(former)
+                former.link(None)
+            self.head = b""
         self.peer = peer
         self.relink()
 
@@ -124,13 +127,13 @@ class Stream:
             for packet in self.rewriter.continuity.end_event():
                 self.send(packet)
             self.rewriter.continuity.leave()
-        source.head = b""
 
     def relink(self) -> None:
         """Find out anew how packets of this stream, and of its peer, go, and whether they can take the fast path."""
         peer = self.peer
         if peer is None:
-            self.way = self.out = None
+            self.way = NOWHERE
+            self.out = NOWHERE if self.source is not None and self.packets and not self._fenced() else None
             return
         latched = self.source is not None and peer.source is not None
         for source, listener in ((self, peer), (peer, self)):
@@ -150,10 +153,17 @@ class Stream:
         told = here.rtp.rewriter.continuity if here.rtp.rewriter is not None else None
         if self is not here.rtp:
             return Translator(listener, heard, told) if heard is not None or told is not None else listener
-        if rewriter is None:
-            return listener
-        rewriter.rtcp = Translator(listener, heard, told)
-        return rewriter
+        way: Sink = listener
+        if rewriter is not None:
+            rewriter.rtcp = Translator(listener, heard, told)
+            way = rewriter
+        if here.spoken is not None:
+            conversion = Conversion(here.spoken, there.formats)
+            if conversion.needed:
+                way = Converter(conversion, way)
+        if here.standby is not None:
+            way = Fork(way, here.standby.rtp.rewriter or here.standby.rtp)
+        return way
 
     def _fenced(self) -> bool:
         return self.line is None or self.line.fenced
@@ -191,8 +201,7 @@ class Stream:
             self.relink()
         if length >= HEADER_SIZE:
             self.head = buffer.views[HEAD_SIZE].tobytes()
-        if self.way is not None:
-            self.way.send(buffer.view(length))
+        self.way.send(buffer.view(length))
 
     def send(self, packet: memoryview | bytes) -> None:
         """To the endpoint, as far as it is known where that is."""
@@ -225,7 +234,9 @@ class Stream:
 class Line:
     """The pair of sockets for one media line of one leg."""
 
-    __slots__ = ("fenced", "formats", "number", "opaque", "owner", "rtcp", "rtp", "sends")
+    __slots__ = (
+        "fenced", "formats", "number", "opaque", "owner", "rtcp", "rtp", "sends", "source", "spoken", "standby",
+    )  # fmt: skip
 
     def __init__(self, number: int, pair: tuple[socket.socket, socket.socket], owner: object) -> None:
         self.number = number
@@ -233,6 +244,9 @@ class Line:
         self.opaque = False  # not RTP (UDPTL, DTLS): any datagram may latch
         self.formats: Formats = read("")  # what its peer takes
         self.fenced = False
+        self.spoken: Formats | None = None  # what its peer speaks, while it is bridged to another peer
+        self.standby: Line | None = None  # which hears, too, what comes here
+        self.source: Line | None = None  # whose standby this is
         self.sends = False  # SDP says that audio comes from its peer
         self.rtp = Stream(self, pair[0])
         self.rtcp = Stream(self, pair[1])
@@ -267,6 +281,34 @@ class Line:
 
     def link(self, other: Line | None) -> None:
         self.fenced = False
+        for line in (self, other):
+            if line is not None:
+                line.spoken = None
+                if line.source is not None:
+                    line.source.fork(None)
+        self._link(other)
+
+    def bridge(self, other: Line, spoken: Formats, other_spoken: Formats) -> None:
+        """Link two lines whose peers have negotiated with others."""
+        self.link(other)
+        self.spoken, other.spoken = spoken, other_spoken
+        self.rtp.relink()
+
+    def fork(self, standby: Line | None) -> None:
+        """What comes here goes to `standby`, too, beside the line that this one is linked to."""
+        if self.standby is not None:
+            self.standby.source = None
+        self.standby = standby
+        if standby is not None:
+            if standby.source is not None:
+                standby.source.fork(None)
+            standby.fenced = False
+            standby.source = self
+            standby.rtp.relink()
+            standby.rtcp.relink()
+        self.rtp.relink()
+
+    def _link(self, other: Line | None) -> None:
         if other is not None:
             other.fenced = False
         self.rtp.link(other.rtp if other else None)
@@ -278,6 +320,8 @@ class Line:
     def fence(self) -> None:
         self.link(None)
         self.fenced = True
+        self.rtp.relink()
+        self.rtcp.relink()
 
     def plausible(self, stream: Stream, data: bytearray, length: int) -> bool:
         """Whether a packet may be what the stream is for. RFC 3550 §5.1, §6.4: version 2, a whole header."""
@@ -290,6 +334,9 @@ class Line:
         return length >= 8 and 192 <= data[1] <= 223
 
     def close(self) -> None:
+        self.fork(None)
+        if self.source is not None:
+            self.source.fork(None)
         for stream in (self.rtp, self.rtcp):
             stream.link(None)
             stream.line = stream.rewriter = None
