@@ -88,15 +88,11 @@ class Carriage:
         if session.legs and leg.known and session.node is not None and not session.lost:
             await self._nodes.ask(session, commands.delete(session.call, name))
 
-    async def delete(self, session: Session) -> None:
-        node, call = session.node, session.call
+    def delete(self, session: Session) -> None:
+        node = session.node
         session.leave()
-        if node is None:
-            return
-        if session.lost or not node.up:
-            node.abandon(call)
-        else:
-            await node.ask(commands.delete(call))
+        if node is not None:
+            node.forget(session.call)
 
     async def query(self, session: Session) -> Reply | None:
         """None: nothing carries it now."""

@@ -14,6 +14,7 @@ import math
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from media.rtpengine import commands
@@ -29,7 +30,7 @@ log = logging.getLogger(__name__)
 REFUSALS = 2
 REFUSED_AGAIN_S = 0.01
 UPTIME_STEP_S = 1.5  # it is told in whole seconds
-ABANDONED_MAX = 20_000
+UNWANTED_MAX = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Node:
         self.weight = options.weight
         self.up: bool | None = None
         self.sessions: dict[str, Session] = {}
-        self.abandoned: dict[str, None] = {}  # calls that live elsewhere now, and may still be there
+        self.unwanted: dict[str, bool] = {}  # calls that may still be there -> it is being told to delete them
         self._channel = connect(loop, options.address, self._received, self._refused)
         self.exchanges = Exchanges(loop, rng, self._channel.send, self._channel.drain)
         self._heard_at = loop.time()
@@ -98,12 +99,24 @@ class Node:
     def ask(self, command: Mapping[str, Encodable]) -> asyncio.Future[Reply]:
         return self.exchanges.ask(command)
 
-    def abandon(self, call: str) -> None:
-        """A call has been taken up elsewhere: it is deleted here, should the node be silent as soon as it is back."""
+    def forget(self, call: str) -> None:
+        """Delete a call here: it is over, or lives elsewhere now. That waits for as long as the node is silent."""
+        if len(self.unwanted) < UNWANTED_MAX:
+            self.unwanted[call] = False
         if self.up:
-            self.ask(commands.delete(call))
-        elif len(self.abandoned) < ABANDONED_MAX:
-            self.abandoned[call] = None
+            self._delete_unwanted()
+
+    def _delete_unwanted(self) -> None:
+        for call, asked in self.unwanted.items():
+            if not asked:
+                self.unwanted[call] = True
+                self.ask(commands.delete(call)).add_done_callback(partial(self._deleted, call))
+
+    def _deleted(self, call: str, reply: asyncio.Future[Reply]) -> None:
+        if isinstance(reply.exception(), NodeGoneError):
+            self.unwanted[call] = False  # once more, when it is known to be there
+        else:
+            self.unwanted.pop(call, None)
 
     def close(self) -> None:
         if self._alarm is not None:
@@ -138,6 +151,7 @@ class Node:
                 self._arm(0.0)
         elif error is None and "statistics" in reply.result():
             self._compare_uptime(reply.result())
+            self._delete_unwanted()
 
     def _received(self, datagram: bytes) -> None:
         if not self.exchanges.received(datagram):
@@ -149,9 +163,7 @@ class Node:
             self.up = True
             self._began = math.inf
             self._probes = 0  # the next probe asks since when it runs
-            abandoned, self.abandoned = self.abandoned, {}
-            for call in abandoned:
-                self.ask(commands.delete(call))
+            self._delete_unwanted()
             self._on_begun(self)
 
     def _refused(self) -> None:

@@ -95,7 +95,7 @@ class Nodes:
         least = min(node.load for node in up)
         node = self._rng.choice([node for node in up if node.load == least])
         if session.node is not None:
-            session.node.abandon(session.call)
+            session.node.forget(session.call)
         session.put(node)
 
     def _down(self, node: Node) -> None:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+CLOSING_S = 1.0
+
 Latch = Literal["strict", "address", "any"]
 _FLAGS: dict[Latch, tuple[str, ...]] = {
     "strict": ("asymmetric", "strict source"),
@@ -137,7 +139,7 @@ class RtpenginePlane:
             self._do(state, lambda: self._delete_leg(state, leg))
             return
         self._forget(state)
-        self._do(state, lambda: self._carriage.delete(state))
+        self._do(state, lambda: self._delete(state))
 
     def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
         """No node says how its streams flow while they do."""
@@ -174,11 +176,10 @@ class RtpenginePlane:
         self._listeners.append(listener)
 
     async def close(self) -> None:
-        """The nodes go on. What is still to be deleted on them is waited for."""
-        while workers := [task for task in self._tasks if not task.done()]:
-            _, left = await asyncio.wait(workers, timeout=1.0)
-            if left:
-                break
+        """The nodes go on. What is still to be done or to be deleted there is waited for, but not for long."""
+        until = self._loop.time() + CLOSING_S
+        while (self._tasks or any(node.up and node.unwanted for node in self.nodes)) and self._loop.time() < until:
+            await asyncio.sleep(0.01)
         self._nodes.close()
         for task in list(self._tasks):
             task.cancel()
@@ -247,7 +248,10 @@ class RtpenginePlane:
         await self._carriage.delete_leg(session, name)
         if not session.legs and not session.deleted:
             self._forget(session)
-            await self._carriage.delete(session)
+            self._carriage.delete(session)
+
+    async def _delete(self, session: Session) -> None:
+        self._carriage.delete(session)
 
     def _forget(self, session: Session) -> None:
         if self._sessions.get(session.name) is session:

@@ -31,6 +31,16 @@ def test_histories_with_rtpengines_that_die_too_hold_every_check(first: int) -> 
         assert not outcome.violations, "\n".join([outcome.trace, outcome.replay, *outcome.violations])
 
 
+@pytest.mark.plain
+def test_calls_of_a_dead_rtpengine_that_nobody_anchors_anew_are_noticed() -> None:
+    def nobody_hears_of_it(world: World) -> None:
+        assert world.rtpengine is not None
+        world.rtpengine._listeners.clear()
+
+    outcomes = (explore(seed, nobody_hears_of_it, media="rtpengine") for seed in range(20))
+    assert any("hears nobody" in text for outcome in outcomes for text in outcome.violations)
+
+
 def test_one_seed_is_one_history_in_every_process() -> None:
     digests = {
         subprocess.run(

@@ -40,6 +40,7 @@ class Daemon:
         self.held: list[bytes] = []  # replies that lie in the socket, unread
         self.answers, self.refuses, self.holds = True, False, False
         self.delay_s = 0.001
+        self.deaf_to = b"nothing"
         self.began = loop.time()
         self.received: Callable[[bytes], object] = lambda data: None
         self.refused: Callable[[], None] = lambda: None
@@ -54,7 +55,7 @@ class Daemon:
         self.sent.append((self.loop.time(), datagram))
         if self.refuses:
             self.loop.call_later(self.delay_s, self.refused)
-        elif self.answers:
+        elif self.answers and self.deaf_to not in datagram:
             self.loop.call_later(self.delay_s, self.reply, datagram)
 
     def reply(self, datagram: bytes, **more: Any) -> None:
@@ -308,21 +309,38 @@ def test_a_restart_between_two_probes_shows_in_the_uptime() -> None:
     run(test)
 
 
-def test_what_was_abandoned_is_deleted_at_once_or_when_the_node_is_back() -> None:
+def test_what_is_not_wanted_is_deleted_at_once_or_when_the_node_is_back() -> None:
     async def test(loop: VirtualLoop) -> None:
         daemon = Daemon(loop)
         node = node_of(loop, daemon, Heard(loop))
         await asyncio.sleep(1.0)
-        node.abandon("c-1")
-        assert [command["call-id"] for command in daemon.commands()] == [b"c-1"]
+        node.forget("c-1")
+        await asyncio.sleep(0.1)
+        assert [command["call-id"] for command in daemon.commands()] == [b"c-1"] and not node.unwanted
         daemon.answers = False
         await asyncio.sleep(DEATH_S)
         assert node.up is False
-        node.abandon("d-1")
+        node.forget("d-1")
         assert len(daemon.commands()) == 1
         daemon.answers = True
         await asyncio.sleep(1.0)
-        assert [command["call-id"] for command in daemon.commands()] == [b"c-1", b"d-1"]
+        assert [command["call-id"] for command in daemon.commands()] == [b"c-1", b"d-1"] and not node.unwanted
+
+    run(test)
+
+
+def test_a_deletion_that_was_lost_with_all_its_repetitions_is_tried_again() -> None:
+    async def test(loop: VirtualLoop) -> None:
+        daemon = Daemon(loop)
+        node = node_of(loop, daemon, Heard(loop))
+        await asyncio.sleep(1.0)
+        daemon.deaf_to = b"6:delete"
+        node.forget("c-1")
+        await asyncio.sleep(3.0)
+        assert node.up and node.unwanted
+        daemon.deaf_to = b"nothing"
+        await asyncio.sleep(3.0)
+        assert not node.unwanted and daemon.commands()[-1]["call-id"] == b"c-1"
 
     run(test)
 
@@ -372,7 +390,7 @@ def test_a_session_stays_where_it_is_and_leaves_a_dead_node() -> None:
             before = session.call
             await nodes.placed(session, nothing)
             assert session.node is other and (session.call != before) is (session.name in gone)
-        assert [f"{name}-1" for name in gone] == list(dead.abandoned)
+        assert [f"{name}-1" for name in gone] == list(dead.unwanted)
 
     run(test)
 
