@@ -13,7 +13,7 @@ implementation that can answer at once returns one that is already done, and a c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -104,6 +104,11 @@ class MediaPlane(Protocol):
 
     anchors: bool  # False: SDP passes through and media flows between the endpoints (`direct`)
     capabilities: frozenset[Capability]  # what an engine cannot do is not faked: MediaError
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        """What has gone wrong since it was started, by name."""
+        ...
 
     def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
         """The peer of leg `source` offered `sdp`: returns the offer to send to the peer of leg `target`.

@@ -36,6 +36,7 @@ class DirectPlane:
         self._rng = rng
         self._address = b"IN IP%d %b" % (6 if ":" in host else 4, host.encode())
         self._sessions: dict[str, _Session] = {}
+        self.counters = {"bad_sdp": 0}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -58,6 +59,7 @@ class DirectPlane:
         try:
             rest = after_origin(sdp)
         except SdpError as error:
+            self.counters["bad_sdp"] += 1
             future.set_exception(MediaError(f"session {session}: leg {target}: {error}"))
             return future
         state = self._sessions.get(session)

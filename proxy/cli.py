@@ -7,6 +7,7 @@ import json
 import logging
 import signal
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -125,6 +126,21 @@ def status(
             str(row["calls"]), str(row["rtt_ms"]), f"{row['diagnosis'] or ''} {row['reason']}".strip(),
         )  # fmt: skip
     console.print(table)
+    for line in troubles(result):
+        console.print(line, style="yellow", highlight=False, markup=False)
+
+
+def troubles(status: dict[str, Any]) -> Iterator[str]:
+    """What was counted of things that should not be, a line a place; nothing when all is well."""
+    places: dict[str, dict[str, Any]] = {"messages refused or not understood": status["errors"]}
+    for row in status["transports"]:
+        wrong = {key: row[key] for key in ("lost", "refused", "framing_errors", "last_framing_error") if key in row}
+        places[f"{row['transport']}:{row['address']}"] = wrong
+    places |= {f"media {mode}": counters for mode, counters in status["media"].items()}
+    for place, counts in places.items():
+        told = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items() if count)
+        if told:
+            yield f"{place}: {told}"
 
 
 @app.command()

@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -88,6 +89,13 @@ class RtpenginePlane:
     @property
     def nodes(self) -> list[Node]:
         return self._nodes.all
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        total: Counter[str] = Counter()
+        for node in self.nodes:
+            total.update(node.exchanges.counters)
+        return total
 
     def __len__(self) -> int:
         return len(self._sessions)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from media.api import MediaPlane
 from proxy.admin.control import ControlError, Handler
 from proxy.backends import Backend
 from proxy.calls import Call
+from proxy.config import MediaMode
 from proxy.failover import RefusedOrder
 from proxy.failover.report import Report
+from proxy.sip.flow import Transport, host_port
 
 if TYPE_CHECKING:
     from proxy.node import Node
@@ -41,10 +44,25 @@ def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
         "retransmissions": {"sent": stack.retransmissions, "received": stack.retransmissions_seen},
         "errors": dict(stack.errors),
         "counts": dict(node.calls.counts),
+        "transports": [transport_row(transport) for transport in stack.transports],
+        "media": {mode: dict(plane.counters) for mode, plane in _planes(node).items()},
         "refusals": {str(refusal): count for refusal, count in node.failovers.refusals.items()},
         "moving": sorted({*(backend.name for backend in node.failovers.moving), *node.reanchors.moving}),
         "backends": [backend_row(node, backend) for backend in node.backends],
     }
+
+
+def _planes(node: Node) -> dict[str, MediaPlane]:
+    """Those that this node uses, by the mode that uses them."""
+    planes: dict[MediaMode, MediaPlane | None] = {
+        "relay": node.relay, "rtpengine": node.rtpengine, "direct": node.direct
+    }  # fmt: skip
+    return {mode: plane for mode, plane in planes.items() if plane is not None and node.settings.uses_media(mode)}
+
+
+def transport_row(transport: Transport) -> dict[str, Any]:
+    name = transport.name.decode().lower()
+    return {"transport": name, "address": host_port(transport.bound).decode(), **transport.figures()}
 
 
 def backend_row(node: Node, backend: Backend) -> dict[str, Any]:

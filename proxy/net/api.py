@@ -12,7 +12,10 @@ OnError = Callable[[OSError], None]
 
 
 class UdpPort(Protocol):
-    """A bound UDP socket. `send` never blocks and never raises: a datagram that cannot leave is lost, as on a wire."""
+    """A bound UDP socket. `send` never blocks and never raises: a datagram that cannot leave is lost, as on a wire,
+    and counted in `lost`."""
+
+    lost: int
 
     @property
     def local(self) -> Address: ...

@@ -38,6 +38,10 @@ class Transport(Protocol):
 
     def flow(self, remote: Address) -> Flow: ...
 
+    def figures(self) -> dict[str, int | str]:
+        """What has gone wrong on it, and how much of it there is, by name."""
+        ...
+
     async def close(self) -> None: ...
 
 

@@ -21,12 +21,13 @@ _CRLF = b"\r\n"
 
 class FramingError(ValueError):
     """The stream cannot go on. `messages` came whole before the fault; `head` is the start line and headers of the
-    message at fault, when they are known: enough to refuse a request by before closing."""
+    message at fault, when they are known: enough to refuse a request by, with `status`, before closing."""
 
-    def __init__(self, problem: str, messages: list[bytes], head: bytes = b"") -> None:
+    def __init__(self, problem: str, messages: list[bytes], head: bytes = b"", status: int = 400) -> None:
         super().__init__(problem)
         self.messages = messages
         self.head = head
+        self.status = status
 
 
 class StreamFramer:
@@ -122,6 +123,7 @@ class StreamFramer:
             raise FramingError(f"Content-Length is not a number: {value[:40]!r}", messages, head)
         length = len(head) + int(value)
         if length > self._message_max:
-            raise FramingError(f"message of {length} bytes, {self._message_max} are allowed", messages, head)
+            problem = f"message of {length} bytes, {self._message_max} are allowed"
+            raise FramingError(problem, messages, head, 513)
         self._end = length
         return True

@@ -123,11 +123,23 @@ def _start(lines: list[bytes], fields: list[Field], body: bytes) -> Request | Re
     return Request(parts[0], parts[1], fields, body)
 
 
+def answerable(head: bytes) -> Request | None:
+    """What can be read of a request that as a whole cannot: enough for an answer to find its way back. `head` is the
+    start line and headers."""
+    return _partial(_FOLD.sub(b" ", head.partition(b"\r\n\r\n")[0]).split(b"\r\n"))
+
+
 def _unreadable(lines: list[bytes], problem: str, where: bytes) -> SipError:
     """The error, with what is left of a request when an answer could still find its way back."""
+    partial = _partial(lines)
+    status = 400 if partial is None or lines[0].split()[-1].upper() == b"SIP/2.0" else 505
+    return SipError(problem, where[:80].decode(errors="replace"), partial, status)
+
+
+def _partial(lines: list[bytes]) -> Request | None:
     parts = lines[0].split()
     if len(parts) < 3 or parts[-1][:4].upper() != b"SIP/" or not _TOKEN.fullmatch(parts[0]):
-        return SipError(problem, where[:80].decode(errors="replace"))
+        return None
     partial = Request(parts[0], b" ".join(parts[1:-1]), [])
     for line in lines[1:]:
         name, colon, _ = line.partition(b":")
@@ -135,8 +147,7 @@ def _unreadable(lines: list[bytes], problem: str, where: bytes) -> SipError:
         if colon and key in REQUIRED and (key == b"via" or partial.get(key) is None):
             partial.fields.append((key, line))
     via = partial.get(b"via") or b""
-    answerable = partial.get(b"cseq") and _VIA.match(via)
-    if answerable:
-        _set_via(partial, via)
-    status = 400 if parts[-1].upper() == b"SIP/2.0" else 505
-    return SipError(problem, where[:80].decode(errors="replace"), partial if answerable else None, status)
+    if not partial.get(b"cseq") or not _VIA.match(via):
+        return None
+    _set_via(partial, via)
+    return partial

@@ -7,12 +7,15 @@ while; a flow that closes says so once, and its client transactions then fail wi
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable
 
 from proxy.net.api import Address, Network, TcpListener, TcpStream
 from proxy.net.timers import Timer, Timers
 from proxy.sip.flow import Flow
 from proxy.sip.framing import FramingError, StreamFramer
+from proxy.sip.message import response
+from proxy.sip.parser import answerable
 
 Receive = Callable[[bytes, Flow], None]
 
@@ -59,6 +62,9 @@ class UdpTransport:
                 self._flows.clear()
             flow = self._flows[remote] = UdpFlow(self, remote)
         return flow
+
+    def figures(self) -> dict[str, int | str]:
+        return {"lost": self.port.lost}
 
     async def close(self) -> None:
         self.port.close()
@@ -108,6 +114,9 @@ class TcpFlow:
         for data in messages:
             self.owner.receive(data, self)
         if fault:
+            refusal = _refusal(fault)
+            if refusal and self.stream:
+                self.stream.write(refusal)
             self.owner.framing_errors += 1
             self.owner.last_framing_error = f"{self.remote[0]}:{self.remote[1]}: {fault}"
             self.close()
@@ -210,6 +219,14 @@ class TcpTransport:
             del self.flows[flow.remote]
         self._on_flow_closed(flow)
 
+    def figures(self) -> dict[str, int | str]:
+        return {
+            "connections": len(self.flows),
+            "refused": self.refused,
+            "framing_errors": self.framing_errors,
+            "last_framing_error": self.last_framing_error,
+        }
+
     async def close(self) -> None:
         if self._listener:
             self._listener.close()
@@ -217,6 +234,14 @@ class TcpTransport:
             task.cancel()
         for flow in list(self.flows.values()):
             flow.close()
+
+
+def _refusal(fault: FramingError) -> bytes:
+    """The answer to a request whose end will never be found; empty when it cannot be answered."""
+    request = answerable(fault.head) if fault.head else None
+    if request is None or request.method == b"ACK":
+        return b""
+    return response(request, fault.status, b"%08x" % zlib.crc32(fault.head)).encode()
 
 
 def _nothing(_: object) -> None:

@@ -142,6 +142,7 @@ class SimMedia:
         self._host = host
         self._rng = rng
         self._sessions: dict[str, Session] = {}
+        self.counters: dict[str, int] = {}
         self._behind: dict[int, tuple[str, str, int]] = {}  # port -> session, leg, line
         self._bridged: dict[Party, tuple[Party, ...]] = {}  # whom each party of a bridge or mix hears
         self._next_port = 20_000

@@ -24,6 +24,7 @@ class SlowMedia:
         self._last_at = 0.0
         self.anchors = fast.anchors
         self.capabilities = fast.capabilities
+        self.counters = fast.counters
 
     def _later(self, ask: Callable[..., asyncio.Future[Any]], *args: Any, **options: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()

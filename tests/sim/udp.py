@@ -37,6 +37,7 @@ class SimUdpPort:
         self._context = contextvars.copy_context()
         self._unread = 0
         self.local = local
+        self.lost = 0
         self.closed = False
 
     def send(self, data: bytes, to: Address) -> None:

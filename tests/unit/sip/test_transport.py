@@ -6,9 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from random import Random
 
+import pytest
+
 from proxy.net.api import TcpStream
 from proxy.net.timers import Timers
 from proxy.sip.flow import Flow
+from proxy.sip.parser import parse
 from proxy.sip.transport import (
     BACKLOG_BYTES_MAX,
     CONNECT_TIMEOUT_S,
@@ -249,3 +252,53 @@ def test_what_is_advertised_is_shown_and_what_is_bound_is_used() -> None:
         await udp.close()
 
     loop.run(main())
+
+
+def request_line(length: bytes) -> bytes:
+    return (
+        b"OPTIONS sip:x SIP/2.0\r\nVia: SIP/2.0/TCP 10.0.1.1:5060;branch=z9hG4bK1\r\nFrom: <sip:a@x>;\r\n tag=1\r\n"
+        b"To: <sip:b@x>\r\nCall-ID: 1\r\nCSeq: 1 OPTIONS\r\n" + length + b"\r\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (request_line(b"Content-Length: 5000\r\n"), b"513"),
+        (request_line(b"Content-Length: many\r\n"), b"400"),
+        (request_line(b"Content-Length: 1\r\nl: 2\r\n"), b"400"),
+        (request_line(b""), b"400"),
+        (request_line(b"").replace(b"OPTIONS", b"ACK"), b""),  # an ACK has no answer
+        (request_line(b"").replace(b"OPTIONS sip:x SIP/2.0", b"SIP/2.0 200 OK"), b""),
+        (b"nonsense\r\n\r\n", b""),
+    ],
+)
+def test_a_request_whose_end_will_never_be_found_is_refused_before_its_connection_ends(
+    data: bytes, status: bytes
+) -> None:
+    async def script(yard: Yard) -> None:
+        stream, got, ended = await yard.connect()
+        stream.write(data)
+        await asyncio.sleep(0.1)
+        answer = b"".join(got)
+        assert answer[8:11] == status and ended
+        if status:
+            told = parse(answer)
+            assert (told.call_id, told.cseq, told.branch, told.from_tag) == (b"1", 1, b"z9hG4bK1", b"1") and told.to_tag
+
+    play(script)
+
+
+def test_what_went_wrong_is_told_by_name() -> None:
+    async def script(yard: Yard) -> None:
+        stream, _, _ = await yard.connect()
+        await yard.connect()
+        stream.write(request_line(b""))
+        await asyncio.sleep(0.1)
+        figures = yard.tcp.figures()
+        assert (figures["connections"], figures["refused"], figures["framing_errors"]) == (1, 0, 1)
+        assert "no Content-Length" in str(figures["last_framing_error"])
+        udp = UdpTransport(yard.ours, (OUR, 5061), lambda data, flow: None)
+        assert udp.figures() == {"lost": 0}
+
+    play(script)
