@@ -28,7 +28,6 @@ ONCE = frozenset(
 )
 ONCE_SUPPORTED = (b"100rel", b"precondition")
 SDP = (b"content-type", b"Content-Type: application/sdp")
-TIMER = (b"supported", b"Supported: timer")
 
 
 def crossing(message: Message) -> list[Field]:

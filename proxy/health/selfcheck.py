@@ -17,7 +17,6 @@ class SelfCheck:
     def __init__(self, now: float, alone: bool) -> None:
         """`alone`: there is just one backend, so nobody can be a witness."""
         self.stalls = 0
-        self.longest_stall_s = 0.0
         self._lost = 0.0
         self._asked_at = now
         self._latest: tuple[object, float] = (None, math.inf if alone else -math.inf)
@@ -29,7 +28,6 @@ class SelfCheck:
         self._asked_at = now
         if gap > STALL_S:
             self.stalls += 1
-            self.longest_stall_s = max(self.longest_stall_s, gap)
             self._lost += gap - BEAT_S
         return now - self._lost
 

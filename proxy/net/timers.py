@@ -22,10 +22,6 @@ class Timer:
         self.callback: Callable[[Any], None] | None = callback
         self.argument = argument
 
-    @property
-    def active(self) -> bool:
-        return self.callback is not None
-
     def cancel(self) -> None:
         self.callback = None
         self.argument = None

@@ -4,8 +4,8 @@ A stream has no edges but Content-Length: once that is missing, ambiguous or bey
 can be trusted, and the connection must be closed. Between messages a double CRLF is a keep-alive that wants a CRLF
 back (RFC 5626 §4.4.1). Every byte is looked at once, however small the pieces are in which it comes.
 
-No clock: `half_open` and `count` let a timer of the transport tell a stream that rests from one that never ends
-the message it has begun.
+No clock: `half_open` lets a timer of the transport tell a stream that rests from one that never ends the message it
+has begun.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class FramingError(ValueError):
 
 
 class StreamFramer:
-    """What comes in on one connection. `count` is the number of whole messages so far; `pong_due` says that the
-    last chunk completed a keep-alive, which wants a CRLF back."""
+    """What comes in on one connection. `pong_due` says that the last chunk completed a keep-alive, which wants a CRLF
+    back."""
 
     __slots__ = (
         "_blank_lines",
@@ -42,7 +42,6 @@ class StreamFramer:
         "_headers_max",
         "_message_max",
         "_scanned",
-        "count",
         "pong_due",
     )
 
@@ -54,7 +53,6 @@ class StreamFramer:
         self._end = 0  # where the message ends, once its headers are complete
         self._blank_lines = 0  # since the last message or ping
         self._failed = False
-        self.count = 0
         self.pong_due = False
 
     @property
@@ -86,7 +84,6 @@ class StreamFramer:
                     messages.append(bytes(view[start : start + self._end]))
                 start += self._end
                 self._end = self._scanned = self._blank_lines = 0
-                self.count += 1
         except FramingError:
             self._failed = True
             buffer.clear()
