@@ -11,8 +11,8 @@ import logging
 import random
 
 from media.api import MediaError
-from media.rtpengine import commands
-from media.rtpengine.exchanges import Reply
+from media.rtpengine import comfort, commands
+from media.rtpengine.exchanges import NodeGoneError, Reply
 from media.rtpengine.nodes import Nodes
 from media.rtpengine.session import Leg, Session
 from media.sdp import SdpError, after_origin
@@ -29,6 +29,7 @@ class Carriage:
         self._rng = rng
         self._address = address
         self._flags = flags
+        self.silent_groups: set[str] = set()  # who is connected to a peer of one of these is played something
 
     async def offer(self, session: Session, source: str, target: str, sdp: bytes) -> bytes:
         _check(session, source, sdp)
@@ -65,7 +66,8 @@ class Carriage:
         await self._nodes.placed(session, lambda: self.settle(session))
 
     async def settle(self, session: Session) -> None:
-        """Make it so that on the node the connected legs are connected and no other one is heard."""
+        """Make it so that on the node the connected legs are connected, no other one is heard, and who would hear
+        nothing is comforted."""
         if session.connected is None or session.deleted or session.lost or session.node is None:
             return
         first, second = (session.legs[name] for name in session.connected)
@@ -78,8 +80,27 @@ class Carriage:
                 command = "block media" if blocked else "unblock media"
                 await self._nodes.ask(session, commands.of_leg(command, session.call, leg.name))
                 leg.blocked = blocked
+        await self._comfort(session, first, second)
+        await self._comfort(session, second, first)
+
+    async def _comfort(self, session: Session, leg: Leg, partner: Leg) -> None:
+        comforted = session.groups.get(partner.name) in self.silent_groups
+        if not leg.known or leg.comforted == comforted:
+            return
+        leg.comforted = comforted
+        if comforted:
+            command = commands.play(session.call, leg.name, comfort.noise(), comfort.REPEAT)
+        else:
+            command = commands.of_leg("stop media", session.call, leg.name)
+        try:
+            await self._nodes.ask(session, command)
+        except NodeGoneError:
+            raise
+        except MediaError as error:  # a codec that it cannot speak; silence is no reason to fail
+            log.info("session %s: %s: %s", session.name, command["command"], error)
 
     async def delete_leg(self, session: Session, name: str) -> None:
+        session.groups.pop(name, None)
         leg = session.legs.pop(name, None)
         if leg is None or session.deleted:
             return

@@ -42,6 +42,11 @@ def of_leg(command: str, call: str, leg: str) -> Command:
     return {"command": command, "call-id": call, "from-tag": leg}
 
 
+def play(call: str, leg: str, wav: bytes, times: int) -> Command:
+    """What is played is heard by the peer of that leg, and instead of its partner."""
+    return {**of_leg("play media", call, leg), "blob": wav, "repeat-times": times}
+
+
 def delete(call: str, leg: str | None = None) -> Command:
     command: Command = {"command": "delete", "call-id": call, "delete-delay": 0}
     return command if leg is None else {**command, "from-tag": leg}

@@ -46,7 +46,7 @@ class RtpenginePlane:
     astray: when it was restarted it hands out the same ports again, and peers of its lost calls still send there."""
 
     anchors = True
-    capabilities: frozenset[Capability] = frozenset()
+    capabilities: frozenset[Capability] = frozenset({"comfort"})
 
     def __init__(
         self,
@@ -150,7 +150,18 @@ class RtpenginePlane:
         self._do(state, lambda: self._delete(state))
 
     def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
-        """No node says how its streams flow while they do."""
+        """No node says how its streams flow while they do: the group only tells whom `comfort` means."""
+        state = self._sessions.get(session)
+        if state is not None:
+            state.groups[leg] = group
+
+    def comfort(self, group: str, on: bool) -> None:
+        """Who hears a peer of `group` hears noise instead, until it is taken back or he is connected to another one."""
+        groups = self._carriage.silent_groups
+        (groups.add if on else groups.discard)(group)
+        for session in list(self._sessions.values()):
+            if group in session.groups.values():
+                self._do(session, partial(self._carriage.settle, session))
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         state = self._sessions.get(session)

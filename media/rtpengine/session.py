@@ -23,7 +23,7 @@ class Leg(Origin):
     """Its name is its tag on the node. `sdp` is the last description of its peer that is in force, `offered` one that
     has no answer yet (RFC 3264 §8: until then, or if it is refused, the old one holds)."""
 
-    __slots__ = ("blocked", "known", "name", "offered", "sdp")
+    __slots__ = ("blocked", "comforted", "known", "name", "offered", "sdp")
 
     def __init__(self, name: str, id: int, version: int = 0, digest: bytes = b"") -> None:
         super().__init__(id, version, digest)
@@ -32,14 +32,18 @@ class Leg(Origin):
         self.offered = b""
         self.known = False  # to the node that carries the session
         self.blocked = False  # the node drops what it sends
+        self.comforted = False  # its peer is played something
 
 
 class Session:
-    __slots__ = ("actual", "connected", "deleted", "jobs", "legs", "lost", "name", "node", "placed", "worker")
+    __slots__ = (
+        "actual", "connected", "deleted", "groups", "jobs", "legs", "lost", "name", "node", "placed", "worker",
+    )  # fmt: skip
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.legs: dict[str, Leg] = {}
+        self.groups: dict[str, str] = {}  # of peers, by leg
         self.connected: tuple[str, str] | None = None  # as it was asked for
         self.actual: frozenset[str] = frozenset()  # as the node has it; empty: not known
         self.node: Node | None = None
@@ -62,7 +66,7 @@ class Session:
         self.lost = False
         self.actual = frozenset()
         for leg in self.legs.values():
-            leg.known = leg.blocked = False
+            leg.known = leg.blocked = leg.comforted = False
         node.sessions[self.name] = self
 
     def leave(self) -> None:

@@ -140,6 +140,9 @@ class SimRtpengine:
         tags[command["from-tag"].decode()].blocked = command["command"] == b"block media"
         return {}
 
+    def _play(self, tags: dict[str, Tag], command: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
     def _query(self, tags: dict[str, Tag], command: dict[str, Any]) -> dict[str, Any]:
         return {
             "tags": {
@@ -153,6 +156,8 @@ class SimRtpengine:
         b"delete": _delete,
         b"block media": _block,
         b"unblock media": _block,
+        b"play media": _play,
+        b"stop media": _play,
         b"query": _query,
     }
 
