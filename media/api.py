@@ -156,6 +156,12 @@ class MediaPlane(Protocol):
         An unknown leg is not an error; `restore` does not bring this back."""
         ...
 
+    def comfort(self, group: str, on: bool) -> None:
+        """Who hears a leg of `group` hears comfort noise, or a prompt, while nothing comes from there. One command for
+        all calls. It ends with the first packet of whoever comes instead, also after `on` was taken back. Raises
+        MediaError where it is no capability."""
+        ...
+
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         """Counters of a session's streams now. Raises MediaError for a session that is not known."""
         ...

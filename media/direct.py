@@ -109,6 +109,9 @@ class DirectPlane:
     def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
         """Media does not pass here: there is nothing to be seen."""
 
+    def comfort(self, group: str, on: bool) -> None:
+        raise MediaError("no media passes here to be heard")
+
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         """No media passes here, so there are no streams."""
         future: asyncio.Future[SessionStats] = self._loop.create_future()

@@ -10,9 +10,11 @@ import resource
 import signal
 import socket
 import sys
+from pathlib import Path
 
 from media.relay.latch import LatchPolicy
 from media.relay.relay import Host, Relay
+from media.rtp.filling import prompt
 
 
 def _port_range(text: str) -> tuple[int, int]:
@@ -61,10 +63,14 @@ def main() -> None:
     parser.add_argument("--latch", type=LatchPolicy, default=LatchPolicy.ADDRESS, choices=list(LatchPolicy))
     parser.add_argument("--orphan-s", type=float, default=60.0, help="life of lines whose client is gone")
     parser.add_argument("--exit-when-idle", action="store_true", help="end when no client and no line is left")
+    parser.add_argument(
+        "--prompt", type=Path, metavar="WAV", help="heard instead of comfort noise: 8 kHz, mono, 16 bits"
+    )
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
+        heard = prompt(options.prompt) if options.prompt else None
         hosts = _hosts(options.host, *options.ports)
         listener = _listen(options.socket)
     except (OSError, ValueError) as error:
@@ -75,6 +81,7 @@ def main() -> None:
         policy=options.latch,
         orphan_s=options.orphan_s,
         exit_when_idle=options.exit_when_idle,
+        prompt=heard,
     )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: sys.exit(0))

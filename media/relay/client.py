@@ -52,7 +52,7 @@ class _Waiting:
 
 class RelayPlane:
     anchors = True
-    capabilities: frozenset[Capability] = frozenset({"liveness", "fork", "bridge"})
+    capabilities: frozenset[Capability] = frozenset({"liveness", "comfort", "fork", "bridge"})
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, rng: random.Random, socket: str, options: RelayOptions | None
@@ -136,6 +136,9 @@ class RelayPlane:
 
     def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
         self._sessions.watch(session, leg, group, timeout_s)
+
+    def comfort(self, group: str, on: bool) -> None:
+        self._link.send(["comfort", group, on])
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         future: asyncio.Future[SessionStats] = self._loop.create_future()

@@ -160,6 +160,12 @@ class Control:
         if line is not None:
             self._relay.liveness.watch(self, line, str(group), float(timeout_s), monotonic())
 
+    def _comfort(self, group: str, on: bool) -> None:
+        if on:
+            self._relay.comfort.on(str(group), self._relay.liveness.lines(str(group)), monotonic())
+        else:
+            self._relay.comfort.off(str(group))
+
     def _close(self, number: int) -> None:
         self._relay.close(number)
 
@@ -189,6 +195,7 @@ _HANDLERS: dict[str, Callable[..., None]] = {
     "fork": Control._fork,
     "fence": Control._fence,
     "watch": Control._watch,
+    "comfort": Control._comfort,
     "close": Control._close,
     "query": Control._query,
     "counters": Control._counters,

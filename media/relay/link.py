@@ -36,12 +36,15 @@ class RelayOptions:
     latch: LatchPolicy = LatchPolicy.ADDRESS
     orphan_s: float = 60.0
     start_timeout_s: float = 5.0
+    prompt: str = ""  # a wav file that is heard instead of comfort noise
 
     def argv(self) -> list[str]:
         command = [sys.executable, "-m", "media.relay", "--socket", self.socket]
         for host in self.hosts:
             command += ["--host", host]
         command += ["--ports", f"{self.ports[0]}-{self.ports[1]}", "--latch", self.latch.value]
+        if self.prompt:
+            command += ["--prompt", self.prompt]
         return [*command, "--orphan-s", str(self.orphan_s), "--exit-when-idle"]
 
 

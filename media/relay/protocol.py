@@ -18,6 +18,7 @@ From the client:
     fork line standby                           what it receives goes to `standby`, too; 0 ends it
     fence line                                  count and drop what it receives
     watch line group timeout                    its peer belongs to `group`; timeout: see `silent`, 0 for never
+    comfort group on                            who hears a peer of `group` hears comfort audio while nothing comes
     close line
     query token [line…]
     counters token
@@ -41,7 +42,7 @@ from typing import Any
 
 import msgpack
 
-VERSION = 3
+VERSION = 4
 MAX_FRAME = 4 * 1024 * 1024
 
 Command = list[Any]

@@ -15,12 +15,15 @@ from math import inf
 from time import monotonic
 from typing import Any
 
+from media.relay.comfort import Comfort
 from media.relay.control import Control
 from media.relay.latch import Address, LatchPolicy
 from media.relay.liveness import Liveness
+from media.relay.pace import Pace
 from media.relay.ports import Pair, PortRange
 from media.relay.stream import Buffer, Line, Stream
 from media.rtp.continuity import HEAD_SIZE
+from media.rtp.filling import Sound, noise
 from media.rtp.formats import read
 
 _ROUND_EVENTS = 256
@@ -61,11 +64,14 @@ class Relay:
         policy: LatchPolicy = LatchPolicy.ADDRESS,
         orphan_s: float = 60.0,
         exit_when_idle: bool = False,
+        prompt: Sound | None = None,
     ) -> None:
         self.hosts = hosts
         self.lines: dict[int, Line] = {}
         self.counters: Counter[str] = Counter()
         self.liveness = Liveness()
+        self.pace = Pace()
+        self.comfort = Comfort(self.pace, self.counters, noise(), prompt)
         self.instance = f"{os.getpid()}-{monotonic():.6f}"
         self._policy = policy
         self._orphan_s = orphan_s
@@ -89,6 +95,7 @@ class Relay:
         buffer = self._buffer
         data, views, shared = buffer.data, buffer.views, len(buffer.views)
         liveness = self.liveness
+        pace = self.pace
         head = views[HEAD_SIZE].tobytes
         while not self._stopping:
             events = poll(self._timeout(), _ROUND_EVENTS)
@@ -117,13 +124,15 @@ class Relay:
                 self._execute()
             if now >= liveness.due:
                 liveness.sweep(now)
+            if now >= pace.due:
+                pace.run(now)
             if self._orphans:
                 self._remove_orphans(now)
 
     def _timeout(self) -> float:
         if self._busy:
             return 0.0
-        due = self.liveness.due
+        due = min(self.liveness.due, self.pace.due)
         if self._orphans:
             due = min(due, next(iter(self._orphans.values())))
         return max(0.0, due - monotonic()) if due < inf else -1.0
@@ -275,6 +284,6 @@ class Relay:
             lines=len(self.lines),
             spares=len(self._spares),
             orphans=len(self._orphans),
-            packet_errors=self._buffer.errors,
+            packet_errors=self._buffer.errors + self.counters["packet_errors"],
             late_packets=sum(line.late for line in self.lines.values()),
         )

@@ -8,6 +8,7 @@ Sockets, streams and lines point at each other; `Line.close` unties them, for th
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -17,7 +18,7 @@ from media.relay.latch import PROBATION, Address, LatchPolicy, Verdict, judge
 from media.relay.sinks import NOWHERE, Converter, Fork, Rewriter, Sink, Translator
 from media.rtp.continuity import HEAD_SIZE, Continuity
 from media.rtp.conversion import Conversion
-from media.rtp.formats import Formats, read
+from media.rtp.formats import PTIME_MS, Formats, read
 from media.rtp.packet import HEADER_SIZE
 
 BUFFER_SIZE = 65536
@@ -116,17 +117,37 @@ class Stream:
 
     def _leave(self, source: Stream) -> None:
         """What was heard here last came from `source`; what comes next has to go on from there."""
+        rewriter = self.continue_from(source)
+        if rewriter is not None:
+            rewriter.continuity.leave()
+
+    def continue_from(self, source: Stream) -> Rewriter | None:
+        """From now on what is sent here goes on from what was heard of `source`; an event that it did not end is ended.
+        None when nothing was heard, and where packets must stay as they are."""
         line = self.line
         if line is None or self is not line.rtp or not line.formats.text:
-            return
+            return None
         if self.rewriter is None:
             continuity = Continuity.after(source.head, source.last, source.packets, source.octets, line.formats)
-            if continuity is not None:
-                self.rewriter = Rewriter(self, continuity)
-        if self.rewriter is not None:
-            for packet in self.rewriter.continuity.end_event():
+            if continuity is None:
+                return None
+            self.rewriter = Rewriter(self, continuity)
+            self.relink()
+            line.rtcp.relink()
+        for packet in self.rewriter.continuity.end_event():
+            with contextlib.suppress(OSError):  # lost, as on a wire
                 self.send(packet)
-            self.rewriter.continuity.leave()
+        return self.rewriter
+
+    def interval(self) -> float:
+        """Between two packets, in seconds, as far as it can be told from their size."""
+        line = self.line
+        listener = self.peer.line if self.peer is not None else None
+        if line is None or listener is None or not self.head:
+            return PTIME_MS / 1000
+        formats, payload_type = listener.formats, self.head[1] & 0x7F
+        samples = formats.duration(payload_type, self.octets // self.packets - HEADER_SIZE)
+        return min(max(round(samples / formats.clock(payload_type), 2), 0.01), 0.1)
 
     def relink(self) -> None:
         """Find out anew how packets of this stream, and of its peer, go, and whether they can take the fast path."""

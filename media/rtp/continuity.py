@@ -97,6 +97,8 @@ class Continuity:
         else:
             self.voice = payload_type
         self.step = formats.duration(payload_type, self.octets // packets)
+        self.source = self.ssrc
+        self._anchored = packets - REORDERED
         return self
 
     def leave(self) -> None:

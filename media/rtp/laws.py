@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -40,7 +40,7 @@ def encode(law: str, samples: Iterable[int]) -> bytes:
     values, codes = _ascending(law)
     result = bytearray()
     for sample in samples:
-        above = min(max(bisect_left(values, sample), 1), 255)
+        above = min(max(bisect_right(values, sample), 1), 255)
         nearest = above - 1 if sample - values[above - 1] <= values[above] - sample else above
         result.append(codes[nearest])
     return bytes(result)

@@ -20,6 +20,7 @@ def heard(
     last = pack(payload_type, sequence, timestamp, OLD, payload)
     continuity = Continuity.after(last[:HEAD_SIZE], at, 100, 17200, FORMATS)
     assert continuity is not None
+    continuity.leave()
     return continuity
 
 
@@ -180,6 +181,18 @@ def test_what_is_inserted_goes_on_and_the_source_after_it_too() -> None:
     ]
     new = fit(continuity, pack(0, 7, 7, NEW, AUDIO), 10.12)
     assert new == RtpPacket(0, True, 504, 8960, OLD, AUDIO)
+
+
+def test_a_source_that_has_not_changed_passes_as_it_is_and_resumes_after_a_filling() -> None:
+    """A false alarm: nothing had to be rewritten until then."""
+    last = pack(0, 500, 8000, OLD, AUDIO)
+    continuity = Continuity.after(last[:HEAD_SIZE], 10.0, 100, 17200, FORMATS)
+    assert continuity is not None
+    unchanged = [pack(0, 501, 8160, OLD, AUDIO), pack(0, 499, 7840, OLD, AUDIO)]
+    assert [fit(continuity, packet, 10.02) for packet in unchanged] == [parse(packet) for packet in unchanged]
+    continuity.insert(0, AUDIO, 160, 10.06)
+    assert fit(continuity, pack(0, 502, 8320, OLD, AUDIO), 10.07) is None
+    assert fit(continuity, pack(0, 504, 8640, OLD, AUDIO), 10.08) == RtpPacket(0, True, 503, 8640, OLD, AUDIO)
 
 
 def flowing(continuity: Continuity) -> None:

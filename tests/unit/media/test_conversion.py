@@ -63,9 +63,7 @@ def test_both_makings_of_g711_are_the_same() -> None:
     for law, number in (("PCMU", g711.PCMU), ("PCMA", g711.PCMA)):
         assert laws.DECODE[law] == g711.decode(bytes(range(256)), number).tolist()
         samples = np.arange(-32768, 32768, dtype=np.int16)
-        ours = g711.decode(laws.encode(law, samples.tolist()), number).astype(np.int32)
-        theirs = g711.decode(g711.encode(samples, number), number).astype(np.int32)
-        assert np.array_equal(np.abs(ours - samples), np.abs(theirs - samples))
+        assert laws.encode(law, samples.tolist()) == g711.encode(samples, number)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ def moved() -> Continuity:
     """The caller heard OLD up to sequence 500, timestamp 8000; then one packet of NEW (7, 70000), 0.1 s later."""
     continuity = Continuity.after(pack(0, 500, 8000, OLD, bytes(160))[:HEAD_SIZE], 10.0, 100, 17200, FORMATS)
     assert continuity is not None
+    continuity.leave()
     packet = bytearray(pack(0, 7, 70000, NEW, bytes(160)))
     assert continuity.fit(packet, len(packet), 10.1)
     return continuity
