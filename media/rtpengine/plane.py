@@ -163,9 +163,6 @@ class RtpenginePlane:
             if group in session.groups.values():
                 self._do(session, partial(self._carriage.settle, session))
 
-    def comfort(self, group: str, on: bool) -> None:
-        raise MediaError("rtpengine makes no comfort noise")
-
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         state = self._sessions.get(session)
         if state is None:
