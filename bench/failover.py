@@ -27,6 +27,7 @@ from bench.common import progress
 from bench.faults import mend, network_for, strike
 from bench.parties import PARTIES, Outcome, Parties
 from bench.peers import UAS, Server, aqueduct_settings, ask_node, start_aqueduct
+from proxy.failover.report import quantile
 from tests.testbed.process import Process
 
 SETTLE_S = 2.0
@@ -92,17 +93,11 @@ def trial(arguments: argparse.Namespace, folder: Path) -> Trial:
         parties.end_backends()
 
 
-def percentile(values: Sequence[float], share: float) -> float:
-    ordered = sorted(values)
-    return round(ordered[min(len(ordered) - 1, int(share * len(ordered)))], 1)
-
-
 def spread(values: Sequence[float], *, worst: bool = False) -> dict[str, float | None]:
-    keys = ("p50", "p99", "max") if worst else ("p50", "p99")
-    if not values:
-        return dict.fromkeys(keys)
-    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
-    return {key: percentile(values, shares[key]) for key in keys}
+    ordered = sorted(values)
+    shares = {"p50": 0.5, "p99": 0.99} | ({"max": 1.0} if worst else {})
+    found = {key: quantile(ordered, share) for key, share in shares.items()}
+    return {key: None if value is None else round(value, 1) for key, value in found.items()}
 
 
 def summary(trials: list[Trial]) -> dict[str, object]:

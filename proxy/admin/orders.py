@@ -12,7 +12,8 @@ from proxy.calls import Call
 from proxy.config import MediaMode
 from proxy.failover import RefusedOrder
 from proxy.failover.report import Report
-from proxy.sip.flow import Transport, host_port
+from proxy.net.address import host_port
+from proxy.sip.flow import Transport
 
 if TYPE_CHECKING:
     from proxy.node import Node
@@ -62,14 +63,14 @@ def _planes(node: Node) -> dict[str, MediaPlane]:
 
 def transport_row(transport: Transport) -> dict[str, Any]:
     name = transport.name.decode().lower()
-    return {"transport": name, "address": host_port(transport.bound).decode(), **transport.figures()}
+    return {"transport": name, "address": host_port(transport.bound), **transport.figures()}
 
 
 def backend_row(node: Node, backend: Backend) -> dict[str, Any]:
     return {
         "name": backend.name,
         "pool": backend.pool,
-        "address": f"{backend.address[0]}:{backend.address[1]}",
+        "address": host_port(backend.address),
         "role": str(backend.role),
         "admin": str(backend.admin),
         "calls": backend.calls,
@@ -92,7 +93,7 @@ def call_row(node: Node, call: Call) -> dict[str, Any]:
         "legs": [
             {
                 "name": leg.name,
-                "peer": f"{leg.flow.remote[0]}:{leg.flow.remote[1]}",
+                "peer": host_port(leg.flow.remote),
                 "transport": leg.flow.transport.decode(),
                 "backend": leg.backend.name if leg.backend else None,
             }

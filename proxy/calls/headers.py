@@ -9,10 +9,7 @@ to a backend what a session was.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 
-from proxy.net.api import Address
-from proxy.sip.flow import Flow, host_port
 from proxy.sip.message import Field, Message, field, split_list
 
 OWN_PREFIX = b"x-aqueduct-"
@@ -27,7 +24,6 @@ ONCE = frozenset(
     b"content-encoding content-language".split()
 )
 ONCE_SUPPORTED = (b"100rel", b"precondition")
-SDP = (b"content-type", b"Content-Type: application/sdp")
 
 
 def crossing(message: Message) -> list[Field]:
@@ -48,17 +44,6 @@ def repeated(fields: Iterable[Field]) -> Iterator[Field]:
                 yield entry
         elif key not in ONCE:
             yield entry
-
-
-def contact(flow: Flow) -> Field:
-    """Our Contact on a leg: where its peer sends requests in the dialog."""
-    return _contact(flow.transport, flow.local)
-
-
-@lru_cache(maxsize=64)
-def _contact(transport: bytes, local: Address) -> Field:
-    suffix = b"" if transport == b"UDP" else b";transport=" + transport.lower()
-    return (b"contact", b"Contact: <sip:%b%b>" % (host_port(local), suffix))
 
 
 def own(name: str, value: object) -> Field:

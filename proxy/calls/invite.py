@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from proxy.calls.call import Call
-from proxy.calls.headers import SDP, contact, repeated
+from proxy.calls.headers import repeated
 from proxy.calls.leg import Leg
 from proxy.net.api import Address
 from proxy.sip.flow import host_port
-from proxy.sip.message import Field, Request
+from proxy.sip.message import SDP, Field, Request, contact
 from proxy.sip.stack import MAX_FORWARDS
 
 HOPS_MAX = 255

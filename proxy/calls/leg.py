@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.backends import Backend
-from proxy.calls.headers import SDP, contact
 from proxy.sip.client_transaction import ClientTransaction, InviteClientTransaction, OnResponse
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow
-from proxy.sip.message import Field, Request, Response
+from proxy.sip.message import SDP, Field, Request, Response, contact
 from proxy.sip.server_transaction import InviteServerTransaction
 from proxy.sip.stack import Stack
 

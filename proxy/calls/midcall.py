@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from proxy.calls import session_timer, standby
 from proxy.calls.call import ENDED, Call
-from proxy.calls.headers import contact, crossing
+from proxy.calls.headers import crossing
 from proxy.calls.leg import Leg, gone
 from proxy.calls.replaces import crossing_named
 from proxy.sip.client_transaction import ClientTransaction
 from proxy.sip.dialog import Dialog
-from proxy.sip.message import Field, Request, Response, response
+from proxy.sip.message import SDP, Field, Request, Response, contact, response
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 
 if TYPE_CHECKING:
@@ -333,7 +333,7 @@ class Reinvite:
         leg.remote_sdp = self.offer
         call.reinvite = None
         self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")
-        extra = [contact(self.transaction.flow), (b"content-type", b"Content-Type: application/sdp")]
+        extra = [contact(self.transaction.flow), SDP]
         extra += session_timer.accept(calls, leg, self.request)
         self.transaction.respond(response(self.request, 200, leg.tag, extra, body))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proxy.calls.leg import Leg
-from proxy.sip.message import Field, Message, Request, Response
+from proxy.sip.message import SDP, Field, Message, Request, Response
 from proxy.sip.session_timer import SessionTimer
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _due(leg: Leg) -> None:
         fields = [SUPPORTED, *timer.request_fields()]
         leg.request(calls.stack, b"UPDATE", fields, b"", lambda message: _refreshed(calls, leg, message))
     else:
-        fields = [(b"content-type", b"Content-Type: application/sdp"), *proposal(calls, leg)]
+        fields = [SDP, *proposal(calls, leg)]
         leg.invite(calls.stack, fields, leg.local_sdp, lambda message: _refreshed(calls, leg, message))
 
 

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from proxy.backends import Backend
 from proxy.calls import session_timer
 from proxy.calls.call import ENDED, TALKING, Call
-from proxy.calls.headers import contact, crossing
+from proxy.calls.headers import crossing
 from proxy.calls.leg import Leg
 from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.dialog import CONFIRMED, Dialog
 from proxy.sip.flow import Flow, NoTransport
-from proxy.sip.message import Field, Request, Response, response
+from proxy.sip.message import Field, Request, Response, contact, response
 from proxy.sip.server_transaction import InviteServerTransaction
 
 if TYPE_CHECKING:

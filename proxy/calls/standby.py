@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.calls import session_timer
-from proxy.calls.headers import SDP, contact, crossing
+from proxy.calls.headers import crossing
 from proxy.calls.leg import Leg, gone
-from proxy.sip.message import Field, Request, Response
+from proxy.sip.message import SDP, Field, Request, Response, contact
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 
 if TYPE_CHECKING:

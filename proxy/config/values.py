@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BeforeValidator, PlainSerializer
 
+from proxy.net.address import host_port
 from proxy.net.api import Address
 
 Transport = Literal["udp", "tcp"]
@@ -28,7 +29,7 @@ class Listen(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        return f"{self.transport}:{_join(self.host, self.port)}"
+        return f"{self.transport}:{host_port((self.host, self.port))}"
 
 
 class PortRange(NamedTuple):
@@ -39,10 +40,6 @@ class PortRange(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.first}-{self.last}"
-
-
-def _join(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _port(text: str, lowest: int = 1) -> int:
@@ -129,7 +126,7 @@ def parse_pattern(value: Any) -> re.Pattern[str]:
 
 
 def _text(value: Any) -> str:
-    return _join(*value) if type(value) is tuple else str(getattr(value, "pattern", value))
+    return host_port(value) if type(value) is tuple else str(getattr(value, "pattern", value))
 
 
 _AS_TEXT = PlainSerializer(_text, return_type=str, when_used="json")

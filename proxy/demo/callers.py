@@ -23,6 +23,7 @@ from proxy.demo.audio_line import AudioLine
 from proxy.demo.endpoint import Endpoint, address, port_range, until_terminated
 from proxy.demo.hearing import Hearing
 from proxy.demo.tones import Ear, frame
+from proxy.net.address import host_port
 from proxy.net.api import Address
 from proxy.sip.user_agent import CallFailed, Session
 
@@ -44,10 +45,9 @@ class Caller:
         self.audio = AudioLine(self._port.address, endpoint.rng)
 
     async def place(self, proxy: Address) -> None:
-        host = f"[{proxy[0]}]" if ":" in proxy[0] else proxy[0]
         try:
             session = await self._endpoint.agent.invite(
-                f"sip:{self.number}@{host}:{proxy[1]}", self.audio.offer(), next_hop=proxy
+                f"sip:{self.number}@{host_port(proxy)}", self.audio.offer(), next_hop=proxy
             )
         except CallFailed as error:
             self.failed = str(error)

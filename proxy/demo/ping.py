@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from proxy.net.address import bracketed, host_port
 from proxy.net.api import Address
 
 
@@ -28,11 +29,10 @@ def options(to: Address, *, timeout_s: float = 1.0, transport: str = "udp", user
     with socket.socket(family, kind) as sock:
         sock.settimeout(timeout_s)
         sock.connect(to)
-        host, port = sock.getsockname()[:2]
-        if family == socket.AF_INET6:
-            host = f"[{host}]"
+        local, port = sock.getsockname()[:2]
+        host = bracketed(local)
         token = f"{random.getrandbits(64):x}"
-        uri = f"sip:{user + '@' if user else ''}{f'[{to[0]}]' if family == socket.AF_INET6 else to[0]}:{to[1]}"
+        uri = f"sip:{user + '@' if user else ''}{host_port(to)}"
         request = (
             f"OPTIONS {uri} SIP/2.0\r\n"
             f"Via: SIP/2.0/{transport.upper()} {host}:{port};rport;branch=z9hG4bK{token}\r\n"

@@ -10,9 +10,8 @@ import asyncio
 
 from media.sdp import SdpError, agree, keys_known, parse
 from proxy.calls import ENDED, Call, Calls, Leg
-from proxy.calls.headers import SDP
 from proxy.calls.standby import without_origin
-from proxy.sip.message import Response
+from proxy.sip.message import SDP, Response
 from proxy.sip.offer_answer import glare_delay_s
 
 POLL_S = 0.02

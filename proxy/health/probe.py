@@ -17,6 +17,7 @@ from proxy.health.detector import Detector
 from proxy.health.evidence import Evidence
 from proxy.health.flow import Flow
 from proxy.health.selfcheck import STALL_S, SelfCheck
+from proxy.net.address import bracketed, host_port
 from proxy.net.api import Address
 
 RTT_START_S = 0.05
@@ -239,10 +240,9 @@ class Prober:
 
 def options_template(backend: Backend, local: Address, token: str, agent: str) -> tuple[bytes, bytes, bytes]:
     """An OPTIONS request (RFC 3261 §11) in three parts: a probe's number goes between them, in Via and in CSeq."""
-    here = f"[{local[0]}]" if ":" in local[0] else local[0]
+    here = bracketed(local[0])
     port_here = local[1] or 5060  # a TCP flow has no port before it is connected, and is answered on itself
-    host, port = backend.address
-    there = f"sip:[{host}]:{port}" if ":" in host else f"sip:{host}:{port}"
+    there = f"sip:{host_port(backend.address)}"
     if backend.transport == "tcp":
         there += ";transport=tcp"
     head = (

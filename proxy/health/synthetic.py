@@ -18,6 +18,7 @@ from proxy.backends import Admin, Backend, Backends, Verdict
 from proxy.config import SyntheticSettings
 from proxy.health.evidence import Evidence
 from proxy.health.health import Health
+from proxy.net.address import host_port
 
 RETRY_S = 0.5  # after a failure that does not count yet
 
@@ -137,10 +138,8 @@ class Synthetic:
 
 
 def _call(backend: Backend, settings: SyntheticSettings) -> SyntheticCall:
-    host, port = backend.address
-    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return SyntheticCall(
-        uri=f"sip:{settings.extension}@{where};transport={backend.transport}",
+        uri=f"sip:{settings.extension}@{host_port(backend.address)};transport={backend.transport}",
         hears_hz=settings.tone_hz or SAYS_HZ,
         answer_s=settings.deadline_ms / 1000,
         hear_s=settings.deadline_ms / 1000,

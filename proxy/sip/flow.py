@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Protocol
 
+from proxy.net.address import host_port as text
 from proxy.net.api import Address
 
 
@@ -47,6 +48,5 @@ class Transport(Protocol):
 
 @lru_cache(maxsize=4096)
 def host_port(address: Address) -> bytes:
-    """`host:port` as it stands in a header, IPv6 in brackets (RFC 3261 §25.1)."""
-    host, port = address
-    return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
+    """`host:port` as it stands in a header."""
+    return text(address).encode()

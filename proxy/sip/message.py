@@ -12,10 +12,15 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from proxy.net.api import Address
+from proxy.sip.flow import host_port
+
 if TYPE_CHECKING:
     from proxy.sip.flow import Flow
 
 Field = tuple[bytes, bytes]  # (key, whole line without CRLF)
+
+SDP: Field = (b"content-type", b"Content-Type: application/sdp")
 
 COMPACT = {
     b"a": b"accept-contact", b"b": b"referred-by", b"c": b"content-type", b"d": b"request-disposition",
@@ -250,6 +255,18 @@ def key_of(name: bytes) -> bytes:
 
 def field(name: bytes, value: bytes) -> Field:
     return (KEYS.get(name) or key_of(name), b"%b: %b" % (name, value))
+
+
+def contact(flow: Flow, user: bytes = b"") -> Field:
+    """Our Contact (RFC 3261 §8.1.1.8): where the peer sends requests in the dialog."""
+    return _contact(flow.transport, flow.local, user)
+
+
+@lru_cache(maxsize=64)
+def _contact(transport: bytes, local: Address, user: bytes) -> Field:
+    name = user + b"@" if user else b""
+    suffix = b"" if transport == b"UDP" else b";transport=" + transport.lower()
+    return (b"contact", b"Contact: <sip:%b%b%b>" % (name, host_port(local), suffix))
 
 
 def tag_of(value: bytes) -> bytes:

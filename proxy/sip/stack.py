@@ -87,7 +87,9 @@ class Stack:
                 first = first or candidate
         if first is not None:
             return first.flow(remote)
-        raise NoTransport(f"no {'IPv6' if ipv6 else 'IPv4'} listener of {transport}, towards {remote[0]}:{remote[1]}")
+        raise NoTransport(
+            f"no {'IPv6' if ipv6 else 'IPv4'} listener of {transport}, towards {host_port(remote).decode()}"
+        )
 
     def way(self, dialog: Dialog, flow: Flow) -> Flow:
         """The flow of a request within a dialog: to its next hop when that is an address that we can reach, else

@@ -10,6 +10,7 @@ import asyncio
 import zlib
 from collections.abc import Callable
 
+from proxy.net.address import host_port
 from proxy.net.api import Address, Network, TcpListener, TcpStream
 from proxy.net.timers import Timer, Timers
 from proxy.sip.flow import Flow
@@ -118,7 +119,7 @@ class TcpFlow:
             if refusal and self.stream:
                 self.stream.write(refusal)
             self.owner.framing_errors += 1
-            self.owner.last_framing_error = f"{self.remote[0]}:{self.remote[1]}: {fault}"
+            self.owner.last_framing_error = f"{host_port(self.remote)}: {fault}"
             self.close()
             return
         if messages and self.patience:

@@ -9,6 +9,8 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from proxy.net.address import bracketed
+
 _URI = re.compile(
     rb"(sips?):(?:([^@;?\s<>\"]*|[^@\s<>\"]*)@)?"  # scheme, user
     rb"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9_.\-]+)(?::(\d{1,5}))?"  # host, port
@@ -43,10 +45,9 @@ class Uri(NamedTuple):
         return (self.param(b"transport") or b"").decode("ascii", "replace").lower() if self.params else ""
 
     def __bytes__(self) -> bytes:
-        host = f"[{self.host}]" if ":" in self.host else self.host
         port = f":{self.port}" if self.port else ""
         user = self.user + b"@" if self.user else b""
-        return self.scheme + b":" + user + (host + port).encode() + self.params + self.headers
+        return self.scheme + b":" + user + (bracketed(self.host) + port).encode() + self.params + self.headers
 
 
 def parse_uri(text: bytes) -> Uri:

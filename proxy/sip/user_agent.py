@@ -15,14 +15,13 @@ from proxy.sip.client_transaction import InviteClientTransaction
 from proxy.sip.dialog import CONFIRMED, ENDED, Dialog
 from proxy.sip.digest import DigestClient
 from proxy.sip.flow import Flow, host_port
-from proxy.sip.message import Field, Request, Response, field
+from proxy.sip.message import SDP, Field, Request, Response, contact, field
 from proxy.sip.offer_answer import glare_delay_s
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from proxy.sip.stack import Stack
 from proxy.sip.uri import parse_uri
 
 Headers = Iterable[tuple[bytes, bytes]]
-SDP = (b"content-type", b"Content-Type: application/sdp")
 ALLOW = (b"allow", b"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, INFO, REFER, NOTIFY, MESSAGE")
 
 
@@ -221,8 +220,7 @@ class UserAgent:
         stack.core = self
 
     def contact(self, flow: Flow) -> Field:
-        transport = b"" if flow.transport == b"UDP" else b";transport=" + flow.transport.lower()
-        return (b"contact", b"Contact: <sip:%b@%b%b>" % (self.name, host_port(flow.local), transport))
+        return contact(flow, self.name)
 
     def way(self, session: Session) -> Flow:
         return self.stack.way(session.dialog, session.flow)

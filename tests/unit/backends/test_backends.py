@@ -13,6 +13,7 @@ from proxy.config import BackendSettings, parse
 from proxy.config.settings import PoolSettings
 
 CONFIG = """
+sip: {listen: ["udp:127.0.0.1:5060", "udp:[::1]:5060"]}
 pools:
   pbx:
     backends:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.calls.headers import contact, crossing, own, repeated
-from proxy.sip.message import Field
+from proxy.calls.headers import crossing, own, repeated
+from proxy.sip.message import Field, contact
 from proxy.sip.parser import parse
 
 
