@@ -126,6 +126,11 @@ def status(
             str(row["calls"]), str(row["rtt_ms"]), f"{row['diagnosis'] or ''} {row['reason']}".strip(),
         )  # fmt: skip
     console.print(table)
+    if result["rtpengines"]:
+        table = Table("rtpengine", "state", "sessions")
+        for row in result["rtpengines"]:
+            table.add_row(row["name"], {True: "up", False: "down", None: "unknown"}[row["up"]], str(row["sessions"]))
+        console.print(table)
     for line in troubles(result):
         console.print(line, style="yellow", highlight=False, markup=False)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgpack
 
 from media.api import MediaPlane
+from media.rtpengine import RtpenginePlane
 from proxy.backends import Backends
 from proxy.calls import Calls, listening
 from proxy.calls.snapshot import SnapshotError, restore
@@ -43,7 +44,7 @@ class Node:
         relay: MediaPlane,
         direct: MediaPlane,
         rng: random.Random,
-        rtpengine: MediaPlane | None = None,
+        rtpengine: RtpenginePlane | None = None,
     ) -> None:
         self.settings = settings
         self.loop = loop

@@ -50,6 +50,10 @@ def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
         "refusals": {str(refusal): count for refusal, count in node.failovers.refusals.items()},
         "moving": sorted({*(backend.name for backend in node.failovers.moving), *node.reanchors.moving}),
         "backends": [backend_row(node, backend) for backend in node.backends],
+        "rtpengines": [
+            {"name": each.name, "up": each.up, "sessions": len(each.sessions)}
+            for each in (node.rtpengine.nodes if node.rtpengine is not None else ())
+        ],
     }
 
 

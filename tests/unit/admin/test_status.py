@@ -11,7 +11,7 @@ import pytest
 from proxy.admin.orders import handlers
 from proxy.cli import troubles
 from tests.sim.loop import VirtualLoop
-from tests.sim.world import NODE, World
+from tests.sim.world import ENGINES, NODE, World
 
 
 def status_of(mode: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -44,6 +44,11 @@ def test_status_has_the_figures_of_transports_and_media(mode: str) -> None:
     told = list(troubles(after))
     assert told[0] == "messages refused or not understood: end 1"
     assert ("media direct: bad sdp 1" in told) is (mode == "direct")
+
+
+def test_status_has_the_rtpengines() -> None:
+    before, _ = status_of("rtpengine")
+    assert before["rtpengines"] == [{"name": f"{host}:2223", "up": True, "sessions": 0} for host in ENGINES]
 
 
 def test_each_trouble_has_its_place() -> None:
