@@ -10,15 +10,11 @@ import asyncio
 import logging
 import random
 from functools import partial
-from pathlib import Path
-
-import msgpack
 
 from media.api import MediaPlane
 from media.rtpengine import RtpenginePlane
 from proxy.backends import Backends
 from proxy.calls import Calls, listening
-from proxy.calls.snapshot import SnapshotError, restore
 from proxy.config import Settings
 from proxy.failover import Failovers, Reanchors
 from proxy.health import Health
@@ -31,8 +27,6 @@ from proxy.sip.transport import TcpTransport, UdpTransport
 from proxy.stall import Stall
 
 log = logging.getLogger(__name__)
-
-SNAPSHOT_VERSION = 1
 
 
 class Node:
@@ -92,7 +86,8 @@ class Node:
         self.synthetic.start()
 
     async def stop(self) -> None:
-        """Stop without ending the calls: their legs stand, the relay goes on, a successor may restore them."""
+        """Stop without ending the calls: their legs stand, the relay goes on, a successor may take them up
+        (`proxy.journal`)."""
         self.stall.stop()
         await self.synthetic.stop()
         self.health.stop()
@@ -103,54 +98,3 @@ class Node:
         await self.direct.close()
         if self.rtpengine is not None:
             await self.rtpengine.close()
-
-    # -- state that outlives the process
-
-    def save(self, file: Path) -> int:
-        """Write a snapshot of every call that talks; returns how many. Raises OSError."""
-        calls = []
-        for call in self.calls.live.values():
-            if call.state == "talking":
-                try:
-                    calls.append(call.snapshot())
-                except Exception as error:  # the trouble of one call must not cost the others
-                    self.calls.counts["not_saved"] += 1
-                    log.warning("call=%s not saved: %r", call.id, error)
-        state = {"v": SNAPSHOT_VERSION, "backends": self.backends.snapshot(), "calls": calls}
-        part = file.with_suffix(".part")
-        part.write_bytes(msgpack.packb(state))
-        part.replace(file)
-        return len(calls)
-
-    def load(self, file: Path) -> tuple[int, list[str]]:
-        """Take up what a predecessor saved, once. Returns (restored, problems): of what is wrong each part is skipped.
-        The file is moved aside first, so that one that kills us does not do so for ever, and removed when it has been
-        read; one that cannot be read stays aside, for people."""
-        taken = file.with_suffix(".taken")
-        try:
-            file.replace(taken)
-            state = msgpack.unpackb(taken.read_bytes())
-        except FileNotFoundError:
-            return 0, []
-        except (OSError, ValueError) as error:
-            return 0, [f"{file}: {error!r}"]
-        if not isinstance(state, dict) or state.get("v") != SNAPSHOT_VERSION:
-            return 0, [f"{file}: not a snapshot of this version"]
-        problems, restored = [], 0
-        try:
-            self.backends.restore(state["backends"])
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            problems.append(f"{file}: backends: {error!r}")
-        calls = state.get("calls")
-        if not isinstance(calls, list):
-            problems.append(f"{file}: it has no calls")
-            calls = []
-        for each in calls:
-            try:
-                restore(self.calls, each)
-                restored += 1
-            except SnapshotError as error:
-                self.calls.counts["not_restored"] += 1
-                problems.append(str(error))
-        taken.unlink()
-        return restored, problems

@@ -25,6 +25,7 @@ from media.rtpengine import NodeOptions, RtpenginePlane, Watch
 from proxy.admin.control import ControlServer
 from proxy.admin.orders import handlers
 from proxy.config import Settings
+from proxy.journal import Journal
 from proxy.net.api import Network
 from proxy.net.asyncio_network import AsyncioNetwork
 from proxy.node import Node
@@ -57,11 +58,13 @@ async def serve(settings: Settings) -> None:
     await node.start()
     carried = tuple(dict.fromkeys(listen.transport for listen in settings.sip.listen))
     node.stack.resolver = Resolver(loop, rng, DnsLookup(), transports=carried, hosts=read_hosts())
-    restored, problems = node.load(state_dir / "calls.snapshot")
+    journal = Journal(state_dir, node.calls, node.backends, loop, time.time)
+    restored, problems = journal.load()
     for problem in problems:
         log.warning("cannot restore: %s", problem)
     if restored:
         log.warning("restored %d calls", restored)
+    journal.start()
     control = ControlServer(control_path(settings), handlers(node))
     await control.start()
     stopped = asyncio.Event()
@@ -79,17 +82,9 @@ async def serve(settings: Settings) -> None:
         collector.cancel()
         gc.enable()
         await control.close()
-        saved = _save(node, state_dir / "calls.snapshot")
+        saved = journal.close()
         await node.stop()
         log.warning("stopped; %d calls go on without us until they are restored", saved)
-
-
-def _save(node: Node, file: Path) -> int:
-    try:
-        return node.save(file)
-    except OSError as error:  # a full disk: the rest must be stopped cleanly all the same
-        log.error("cannot save the calls: %s", error)
-        return 0
 
 
 def relay_options(settings: Settings) -> RelayOptions:

@@ -65,6 +65,7 @@ class Calls:
         # Another leg is to take its place. True: that will be done, and what was asked of it is asked of that one.
         self.on_leg_lost: Callable[[Call, Leg, str], bool] = lambda call, leg, why: False
         self.on_dialog_unknown: Callable[[Leg], None] = lambda leg: None
+        self.on_changed: Callable[[Call], None] = lambda call: None  # its snapshot is another one now, or none
         self.on_settled: Callable[[Call], None] = lambda call: None  # it stands, or descriptions have been exchanged
         self.on_standby_lost: Callable[[Call, str], None] = lambda call, why: None
         self.on_ended: Callable[[Call], None] = lambda call: None
@@ -89,7 +90,9 @@ class Calls:
         call = leg.call if leg else None
         if leg is None or call is None or (leg.dialog and leg.dialog.call_id != request.call_id):
             transaction.reply(481)
-        elif leg.backend is not None and leg.backend.fenced:
+            return
+        self.on_changed(call)
+        if leg.backend is not None and leg.backend.fenced:
             self.counts["fenced_requests"] += 1
             transaction.reply(481)  # its calls are being carried over: a late BYE of the dead must not end one
         elif call.held_events is None or (request.method == b"BYE" and leg.dialog):
@@ -233,6 +236,10 @@ class Calls:
         self.counts["answered"] += 1
         listening.listen(self, call)
         log.info("call=%s backend=%s answered", call.id, call.b.backend.name if call.b and call.b.backend else "-")
+        self.settled(call)
+
+    def settled(self, call: Call) -> None:
+        self.on_changed(call)
         self.on_settled(call)
 
     def await_late_answer(self, call: Call, source: Leg, target: Leg) -> None:
@@ -253,7 +260,7 @@ class Calls:
         def send(sdp: bytes) -> None:
             target.local_sdp = sdp
             target.acknowledge(self.stack, sdp)
-            self.on_settled(call)
+            self.settled(call)
 
         source.on_ack = acked
 
@@ -324,6 +331,7 @@ class Calls:
             leg.backend.calls -= 1
         if call is not None:
             call.media.delete(call.id, leg.name)
+            self.on_changed(call)
         leg.unlink()
 
     def leave_behind(self, leg: Leg) -> None:
@@ -375,6 +383,7 @@ class Calls:
         on_ended, call.on_ended = call.on_ended, None
         if on_ended:
             on_ended()
+        self.on_changed(call)
         self.on_ended(call)
 
     def invite_cseq(self, leg: Leg) -> int:

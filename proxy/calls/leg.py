@@ -65,6 +65,8 @@ class Leg:
         """Send a request in the dialog (or in the early `dialog` given)."""
         dialog = dialog or self.dialog
         assert dialog
+        if self.call is not None:
+            self.call.calls.on_changed(self.call)
         way = stack.way(dialog, self.flow)
         return stack.request(dialog.request(method, [contact(way), *fields], body), way, on_response)
 

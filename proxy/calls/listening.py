@@ -40,6 +40,7 @@ def listen(calls: Calls, call: Call) -> None:
 
 def listen_beside(call: Call, leg: Leg) -> None:
     """A leg that nobody hears yet: it tells of its backend, and has no timeout of its own."""
+    call.calls.on_changed(call)
     if leg.backend is not None:
         call.media.watch(call.id, leg.name, leg.backend.name)
 

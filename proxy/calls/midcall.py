@@ -183,7 +183,7 @@ def _updated(
         leg.local_sdp = sdp
         extra = [contact(transaction.flow), *crossing(message), *session_timer.accept(calls, leg, request)]
         transaction.respond(response(request, message.status, leg.tag, extra, sdp, message.reason))
-        calls.on_settled(call)
+        calls.settled(call)
 
     call.then(
         call.media.offer(call.id, leg.name, other.name, request.sdp),
@@ -324,7 +324,7 @@ class Reinvite:
         self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")
         extra = [contact(self.transaction.flow), *crossing(message), *session_timer.accept(calls, leg, self.request)]
         self.transaction.respond(response(self.request, message.status, leg.tag, extra, body, message.reason))
-        calls.on_settled(call)
+        calls.settled(call)
 
     def answer_from(self, body: bytes) -> None:
         """The other leg was replaced while it owed the answer: `body` is the new leg's."""

@@ -86,9 +86,9 @@ def too_small(leg: Leg, message: Response) -> bool:
     return True
 
 
-def restore(calls: Calls, leg: Leg, state: dict[str, Any] | None) -> None:
+def restore(calls: Calls, leg: Leg, state: dict[str, Any] | None, elapsed_s: float) -> None:
     if state is not None:
-        timer = leg.timer = LegTimer.restore(state["session"], calls.now())
+        timer = leg.timer = LegTimer.restore(state["session"], calls.now() - elapsed_s)
         timer.update = state["update"]
         _arm(calls, leg, timer)
 
@@ -100,6 +100,8 @@ def snapshot(leg: Leg, now: float) -> dict[str, Any] | None:
 
 def _arm(calls: Calls, leg: Leg, timer: LegTimer) -> None:
     timer.cancel()
+    if leg.call is not None:
+        calls.on_changed(leg.call)
     at = timer.refresh_at or timer.expires_at
     if at is not None:
         timer.alarm = calls.stack.timers.start(max(0.0, at - calls.now()), _due, leg)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from proxy.calls.leg import Leg
 
 VERSION = 2
+CSEQ_GAP = 16  # RFC 3261 §12.2.2: a CSeq that is higher by more than one is no error
 
 
 class SnapshotError(ValueError):
@@ -65,24 +66,29 @@ def _leg(leg: Leg, now: float) -> dict[str, Any]:
     }
 
 
-def restore(calls: Calls, state: Any) -> Call:
-    """Take a call up again. Raises SnapshotError; nothing of it is registered then."""
+def restore(calls: Calls, state: Any, elapsed_s: float = 0.0, *, complete: bool = True) -> Call:
+    """Take a call up again, `elapsed_s` after its snapshot. Not `complete`: requests may have been sent since then.
+    Raises SnapshotError; nothing of it is registered then."""
     if not isinstance(state, dict):
         raise SnapshotError(f"not a call: {str(state)[:60]!r}")
     if state.get("v") != VERSION:
         raise SnapshotError(f"version {state.get('v')!r} is not known (this is version {VERSION})")
     legs: list[Leg] = []
     try:
-        return _restore(calls, state, legs)
+        call = _restore(calls, state, legs, elapsed_s)
     except Exception as error:  # whatever a file can be wrong in
         for leg in legs:
             if leg.backend is not None:
                 leg.backend.calls -= 1
             leg.unlink()
         raise SnapshotError(f"call {state.get('id')!r}: {error!r}") from error
+    for leg in legs:
+        if leg.dialog is not None and not complete:
+            leg.dialog.local_cseq += CSEQ_GAP
+    return call
 
 
-def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg]) -> Call:
+def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg], elapsed_s: float) -> Call:
     if state["id"] in calls.live:
         raise ValueError("it is live here")
     if state["state"] != "talking":
@@ -90,17 +96,17 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg]) -> Call:
     call = calls.new_call(state["id"], state["mode"])
     now = calls.now()
     call.state = state["state"]
-    call.created_at = now - state["age_s"]
-    call.answered_at = now - state["talked_s"]
+    call.created_at = now - elapsed_s - state["age_s"]
+    call.answered_at = now - elapsed_s - state["talked_s"]
     call.uri, call.from_value, call.to_value = state["uri"], state["from"], state["to"]
     call.fields = tuple((key, line) for key, line in state["fields"])
     call.pack_fields()
     call.legs_made = state["legs_made"]
-    call.a = _restore_leg(calls, call, state["a"], legs)
-    call.b = _restore_leg(calls, call, state["b"], legs)
+    call.a = _restore_leg(calls, call, state["a"], legs, elapsed_s)
+    call.b = _restore_leg(calls, call, state["b"], legs, elapsed_s)
     second = state["standby"]
     if second is not None:
-        leg = _restore_leg(calls, call, second["leg"], legs)
+        leg = _restore_leg(calls, call, second["leg"], legs, elapsed_s)
         call.standby = Standby(leg, second["side"], second["offered"], now)
     call.media.restore(call.id, state["media"])
     calls.register(call)
@@ -108,7 +114,7 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg]) -> Call:
     return call
 
 
-def _restore_leg(calls: Calls, call: Call, state: dict[str, Any], legs: list[Leg]) -> Leg:
+def _restore_leg(calls: Calls, call: Call, state: dict[str, Any], legs: list[Leg], elapsed_s: float) -> Leg:
     remote, bound = state["remote"], state.get("bound") or ("", 0)
     flow = calls.stack.flow(state["transport"], (remote[0], remote[1]), (bound[0], bound[1]))
     backend = calls.backends.get(state["backend"]) if state["backend"] else None
@@ -116,5 +122,5 @@ def _restore_leg(calls: Calls, call: Call, state: dict[str, Any], legs: list[Leg
     legs.append(leg)
     leg.dialog = Dialog.restore(state["dialog"])
     leg.local_sdp, leg.remote_sdp = state["local_sdp"], state["remote_sdp"]
-    session_timer.restore(calls, leg, state["timer"])
+    session_timer.restore(calls, leg, state["timer"], elapsed_s)
     return leg

@@ -513,13 +513,13 @@ def test_a_zombie_is_not_heard_and_says_nothing_to_a_caller() -> None:
 def test_a_successor_of_the_node_takes_the_standby_up(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         call = await hot(world)
-        state = tmp_path / "calls"
-        assert world.node.save(state) == 1
+        world.keep_journal(tmp_path)
+        await asyncio.sleep(0.5)
         world.network.kill(NODE)
         await asyncio.sleep(1.0)
         world.network.restart(NODE)
         await world.start()
-        assert world.node.load(state) == (1, [])
+        assert world.take_up(tmp_path) == (1, [])
         assert standby_at(world, SECOND) and counted(world, "as2") == 1
         await call.hold()
         await until(lambda: end_at(world, SECOND).direction == b"recvonly", 1.0)

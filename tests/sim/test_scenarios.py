@@ -456,14 +456,14 @@ def test_a_backend_that_comes_and_goes_is_kept_out() -> None:
 def test_a_successor_of_the_node_takes_its_calls_up(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         call = await world.place(1)
-        state = tmp_path / "calls"
-        assert world.node.save(state) == 1
+        world.keep_journal(tmp_path)
+        await asyncio.sleep(0.5)
         world.network.kill(NODE)
         await asyncio.sleep(1.0)
         assert hears(call, FIRST)  # the relay is another process
         world.network.restart(NODE)
         await world.start()
-        assert world.node.load(state) == (1, [])
+        assert world.take_up(tmp_path) == (1, [])
         await call.hold()
         assert there(world, FIRST).direction == b"recvonly"
         await call.hold(b"sendrecv")

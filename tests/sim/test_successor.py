@@ -13,6 +13,7 @@ import pytest
 
 from media.api import MediaError
 from proxy.calls.snapshot import VERSION, SnapshotError, restore
+from proxy.journal.left import Left
 from proxy.sip.user_agent import CallFailed
 from tests.sim.acting import asks, both_modes, end_at
 from tests.sim.agents import Conversation
@@ -214,7 +215,94 @@ def test_the_carrier_of_a_snapshot_may_be_gone_from_the_configuration() -> None:
     assert play(script) == []
 
 
-def test_a_call_whose_media_is_lost_does_not_keep_the_others_from_being_saved(tmp_path: Path) -> None:
+async def killed_and_started(world: World, folder: Path) -> tuple[int, list[str]]:
+    world.network.kill(NODE)
+    await asyncio.sleep(0.5)
+    world.network.restart(NODE)
+    await world.start()
+
+    async def take_up() -> tuple[int, list[str]]:
+        return world.take_up(folder)
+
+    taken: tuple[int, list[str]] = await world.host.process.spawn(take_up())
+    return taken
+
+
+@both_modes
+@pytest.mark.parametrize("deed", DEEDS, ids=lambda deed: deed.__name__)
+def test_what_is_written_down_while_the_node_runs_is_enough_for_a_successor(
+    tmp_path: Path, mode: str, deed: Callable[..., Any]
+) -> None:
+    async def script(world: World) -> None:
+        world.keep_journal(tmp_path)
+        call = await world.place(1)
+        gone = await world.place(2)
+        await asyncio.sleep(1.0)
+        assert call.session is not None and gone.session is not None
+        await call.session.info(b"application/dtmf-relay", b"Signal=1\r\n")  # CSeq has risen on both sides
+        await asks(world, end_at(world, FIRST), b"INFO")
+        await call.hold()
+        await call.hold(b"sendrecv")
+        await gone.session.bye()
+        await asyncio.sleep(0.2)
+        age_s = world.loop.time() - next(iter(world.node.calls.live.values())).created_at
+        assert await killed_and_started(world, tmp_path) == (1, [])
+        (taken,) = world.node.calls.live.values()
+        assert world.loop.time() - taken.created_at == pytest.approx(age_s + 0.5, abs=0.3)
+        await deed(world, call, end_at(world, FIRST))
+
+    assert play(script, mode=mode) == []
+
+
+def test_requests_that_nobody_wrote_down_do_not_make_those_of_the_successor_too_old(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.keep_journal(tmp_path)
+        call = await world.place(1)
+        assert call.session is not None
+        await asyncio.sleep(1.0)
+        for _ in range(3):  # killed before they are written
+            await call.session.info(b"application/dtmf-relay", b"Signal=1\r\n")
+        assert await killed_and_started(world, tmp_path) == (1, [])
+        assert await call.session.info(b"application/dtmf-relay", b"Signal=2\r\n") == 200
+
+    assert play(script) == []
+
+
+def test_a_node_killed_while_it_moves_calls_leaves_each_to_its_successor(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.keep_journal(tmp_path)
+        calls = [await world.place(number) for number in range(20)]
+        await asyncio.sleep(0.5)
+        world.network.kill(FIRST)
+        await until(lambda: sum(hears(call, SECOND) for call in calls) == 5, 3.0)
+        await asyncio.sleep(0.1)  # it is written; the next one has its turn after 200 ms
+        assert await killed_and_started(world, tmp_path) == (20, [])
+        await until(lambda: all(hears(call, SECOND) for call in calls), 6.0)
+        assert len(world.servers[SECOND].live) == 20
+
+    assert play(script, recovery={"pace_per_s": 5}) == []
+
+
+def test_a_successor_killed_while_it_writes_anew_loses_nothing(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.keep_journal(tmp_path)
+        calls = [await world.place(number) for number in range(100)]
+        await asyncio.sleep(0.5)
+        assert await killed_and_started(world, tmp_path) == (100, [])
+        await asyncio.sleep(0.061)  # two slices are written
+        assert len(list(tmp_path.iterdir())) == 2
+        assert await killed_and_started(world, tmp_path) == (100, [])
+        await asyncio.sleep(1.0)
+        assert len(list(tmp_path.iterdir())) == 1
+        for call in calls:
+            assert call.session is not None and await call.session.bye() == 200
+        await asyncio.sleep(0.5)
+        assert await killed_and_started(world, tmp_path) == (0, [])
+
+    assert play(script) == []
+
+
+def test_a_call_whose_media_is_lost_does_not_keep_the_others_from_being_written(tmp_path: Path) -> None:
     async def script(world: World) -> None:
         calls = [await world.place(number) for number in range(3)]
         lost = next(iter(world.node.calls.live))
@@ -226,75 +314,93 @@ def test_a_call_whose_media_is_lost_does_not_keep_the_others_from_being_saved(tm
             return real(session)
 
         world.relay.snapshot = snapshot  # type: ignore[method-assign]
-        assert world.node.save(tmp_path / "calls") == 2
+        world.keep_journal(tmp_path)
+        await asyncio.sleep(1.0)
+        written, problems = world.take_up(tmp_path)
+        assert written == 0 and len(problems) == 2 and all("live" in each for each in problems)
         assert len(calls) == 3
 
     assert play(script) == []
 
 
-def test_what_is_wrong_with_the_backends_of_a_snapshot_costs_no_call(tmp_path: Path) -> None:
-    async def script(world: World) -> None:
-        call = await world.place(1)
-        file = tmp_path / "calls"
-        world.node.save(file)
-        state = msgpack.unpackb(file.read_bytes())
-        state["backends"] = {"v": 99}
-        file.write_bytes(msgpack.packb(state))
-        world.network.kill(NODE)
-        world.network.restart(NODE)
-        await world.start()
-        restored, problems = await world.host.process.spawn(loaded(world, file))
-        assert restored == 1 and "99" in problems[0]
-        await call.hold()
-
-    assert play(script) == []
+def records_in(file: Path) -> list[Any]:
+    unpacker = msgpack.Unpacker()
+    unpacker.feed(file.read_bytes())
+    return list(unpacker)
 
 
-SPOILT = [
-    (lambda state: state.pop("calls"), 0, "no calls"),
-    (lambda state: state["calls"].insert(0, 5), 3, "not a call"),
-    (lambda state: state["calls"].insert(1, {"v": VERSION, "id": "x"}), 3, "'state'"),
-    (lambda state: state["calls"][1].update(age_s="old"), 2, "TypeError"),
-    (lambda state: state["calls"][0]["a"].update(dialog=[1, 2]), 2, "ValueError"),
-    (lambda state: state["calls"][2]["a"].update(transport="tcp"), 2, "no IPv4 listener of tcp"),
+SPOILT: list[tuple[Callable[[list[Any]], object], int, str]] = [
+    (lambda records: records.append(["backends", {"v": 99}]), 3, "99"),
+    (lambda records: records.append(["call", 1.0, 5]), 3, "not a call"),
+    (lambda records: records.append(["call", 1.0, {"v": VERSION, "id": "x"}]), 3, "'state'"),
+    (lambda records: records[3][2].update(age_s="old"), 2, "TypeError"),
+    (lambda records: records[2][2]["a"].update(dialog=[1, 2]), 2, "ValueError"),
+    (lambda records: records[4][2]["a"].update(transport="tcp"), 2, "no IPv4 listener of tcp"),
 ]
 
 
 @pytest.mark.parametrize(("spoil", "expected", "problem"), SPOILT)
-def test_what_is_wrong_with_one_call_of_a_snapshot_costs_no_other(
-    tmp_path: Path, spoil: Callable[[dict[str, Any]], Any], expected: int, problem: str
+def test_what_is_wrong_with_one_record_of_a_journal_costs_no_other(
+    tmp_path: Path, spoil: Callable[[list[Any]], object], expected: int, problem: str
 ) -> None:
     async def script(world: World) -> None:
         for number in range(3):
             await world.place(number)
-        file = tmp_path / "calls"
-        world.node.save(file)
-        state = msgpack.unpackb(file.read_bytes())
-        spoil(state)
-        file.write_bytes(msgpack.packb(state))
-        world.network.kill(NODE)
-        world.network.restart(NODE)
-        await world.start()
-        restored, problems = await world.host.process.spawn(loaded(world, file))
+        world.keep_journal(tmp_path)
+        await asyncio.sleep(1.0)
+        (file,) = tmp_path.iterdir()
+        records = records_in(file)
+        assert [record[0] for record in records[:5]] == ["aqueduct", "backends", "call", "call", "call"]
+        spoil(records)
+        file.write_bytes(b"".join(msgpack.packb(record) for record in records))
+        restored, problems = await killed_and_started(world, tmp_path)
         assert restored == expected == len(world.node.calls.live) and len(problems) == 1 and problem in problems[0]
-        assert world.node.calls.counts["not_restored"] == (expected > 0)
+        assert world.node.calls.counts["not_restored"] == (problem != "99")
         assert sum(backend.calls for backend in world.node.backends) == expected
-        assert list(tmp_path.iterdir()) == []
 
     play(script)  # a call that is not taken up is not ended properly: the checks rightly complain
 
 
-def test_a_snapshot_that_cannot_be_read_stays_aside_and_is_not_tried_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "data", [b"\xc1 is no msgpack", msgpack.packb(["aqueduct", 99]), msgpack.packb(5), b"\x00" * 99]
+)
+def test_a_journal_that_cannot_be_read_stays_aside_and_is_not_tried_again(tmp_path: Path, data: bytes) -> None:
     async def script(world: World) -> None:
-        file = tmp_path / "calls.snapshot"
-        file.write_bytes(b"\xc1 is no msgpack")
-        restored, (problem,) = await loaded(world, file)
+        file = tmp_path / "calls.7.journal"
+        file.write_bytes(data)
+        restored, (problem,) = world.take_up(tmp_path)
         assert restored == 0 and str(file) in problem
-        assert [each.name for each in tmp_path.iterdir()] == ["calls.taken"]
-        assert await loaded(world, file) == (0, [])
+        assert sorted(each.name for each in tmp_path.iterdir()) == ["calls.7.spoilt", "calls.8.journal"]
+        assert world.take_up(tmp_path) == (0, [])
 
     assert play(script) == []
 
 
-async def loaded(world: World, file: Path) -> tuple[int, list[str]]:
-    return world.node.load(file)
+def test_a_journal_cut_off_in_the_middle_of_a_record_is_good_up_to_there(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.keep_journal(tmp_path)
+        call = await world.place(1)
+        await asyncio.sleep(1.0)
+        (file,) = tmp_path.iterdir()
+        file.write_bytes(file.read_bytes() + msgpack.packb(["ended", next(iter(world.node.calls.live))])[:-1])
+        assert await killed_and_started(world, tmp_path) == (1, [])
+        await call.hold()
+        await call.hold(b"sendrecv")
+
+    assert play(script) == []
+
+
+def test_a_journal_over_which_a_node_died_twice_is_left_aside(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.keep_journal(tmp_path)
+        await world.place(1)
+        await asyncio.sleep(1.0)
+        (file,) = tmp_path.iterdir()
+        for suffix in (".taken", ".spoilt"):
+            left = Left(tmp_path)  # and then it dies
+            assert len(left.calls) == 1
+            assert [each.suffix for each in tmp_path.iterdir()] == [suffix]
+        assert Left(tmp_path).calls == {}
+        assert not file.exists()
+
+    assert play(script) == []

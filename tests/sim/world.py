@@ -10,13 +10,16 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import Executor, Future
+from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 from media.direct import DirectPlane
 from media.rtpengine import NodeOptions, RtpenginePlane
 from proxy.config import Settings
+from proxy.journal import Journal as CallJournal
 from proxy.net.api import Address
 from proxy.node import Node
 from tests.sim.agents import Agent, Conversation, Server
@@ -85,6 +88,15 @@ class Journal(logging.Handler):
         self._network.trace.event(self._network.loop.time(), f"log: {record.getMessage()}")
         if record.levelno >= logging.ERROR:
             self.complaints.append(self.format(record))
+
+
+class SimDisk(Executor):
+    """What is written is there at once."""
+
+    def submit(self, work: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        future.set_result(work(*arguments, **options))
+        return future
 
 
 class World:
@@ -163,6 +175,21 @@ class World:
             self.rtpengine = RtpenginePlane(self.host.loop, self._new_rng("rtpengine"), NODE, nodes, connect=connect)
         self.node = Node(self.settings, self.host.loop, self.host, self.relay, self.direct, rng, self.rtpengine)
         await self.node.start()
+
+    def keep_journal(self, folder: Path) -> None:
+        """The node writes its calls down from now on."""
+        self._journal_of_calls(folder).start()
+
+    def take_up(self, folder: Path) -> tuple[int, list[str]]:
+        """The node takes up what its predecessor has written, and goes on writing."""
+        journal = self._journal_of_calls(folder)
+        taken = journal.load()
+        journal.start()
+        return taken
+
+    def _journal_of_calls(self, folder: Path) -> CallJournal:
+        node, loop = self.node, self.host.loop
+        return CallJournal(folder, node.calls, node.backends, loop, self.loop.time, SimDisk())
 
     def stop(self) -> None:
         logger = logging.getLogger("proxy")
