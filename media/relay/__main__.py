@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import importlib
 import os
+import random
 import resource
 import signal
 import socket
@@ -66,6 +68,7 @@ def main() -> None:
     parser.add_argument(
         "--prompt", type=Path, metavar="WAV", help="heard instead of comfort noise: 8 kHz, mono, 16 bits"
     )
+    parser.add_argument("--prepare-mixing", action="store_true", help="load numpy now instead of at the first mix")
     options = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -75,9 +78,12 @@ def main() -> None:
         listener = _listen(options.socket)
     except (OSError, ValueError) as error:
         sys.exit(f"relay: {error}")
+    if options.prepare_mixing:
+        importlib.import_module("media.relay.mixer")
     relay = Relay(
         hosts,
         listener,
+        random.SystemRandom(),
         policy=options.latch,
         orphan_s=options.orphan_s,
         exit_when_idle=options.exit_when_idle,

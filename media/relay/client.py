@@ -52,7 +52,7 @@ class _Waiting:
 
 class RelayPlane:
     anchors = True
-    capabilities: frozenset[Capability] = frozenset({"liveness", "comfort", "fork", "bridge"})
+    capabilities: frozenset[Capability] = frozenset({"liveness", "comfort", "fork", "bridge", "mix"})
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, rng: random.Random, socket: str, options: RelayOptions | None

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from media.relay.line import Line
 from media.relay.pace import Pace
-from media.relay.stream import Line, Stream
+from media.relay.stream import Stream
 from media.rtp.filling import NOISE, Sound
 from media.rtp.formats import CLOCK_HZ, G711
 

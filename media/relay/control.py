@@ -145,6 +145,9 @@ class Control:
         if line is not None and second is not None and line is not second:
             line.bridge(second, read(str(spoken)), read(str(other_spoken)))
 
+    def _mix(self, parties: list[list[Any]]) -> None:
+        self._relay.mix([(number, str(spoken)) for number, spoken in parties])
+
     def _fork(self, number: int, standby: int) -> None:
         line, second = self._relay.lines.get(number), self._relay.lines.get(standby)
         if line is not None and line is not second and (second is not None or not standby):
@@ -192,6 +195,7 @@ _HANDLERS: dict[str, Callable[..., None]] = {
     "remote": Control._remote,
     "link": Control._link,
     "bridge": Control._bridge,
+    "mix": Control._mix,
     "fork": Control._fork,
     "fence": Control._fence,
     "watch": Control._watch,

@@ -38,13 +38,16 @@ class RelayOptions:
     start_timeout_s: float = 5.0
     prompt: str = ""  # a wav file that is heard instead of comfort noise
 
-    def argv(self) -> list[str]:
+    def argv(self, hurry: bool = False) -> list[str]:
+        """`hurry`: calls wait for this relay, so it loads nothing that it may never need."""
         command = [sys.executable, "-m", "media.relay", "--socket", self.socket]
         for host in self.hosts:
             command += ["--host", host]
         command += ["--ports", f"{self.ports[0]}-{self.ports[1]}", "--latch", self.latch.value]
         if self.prompt:
             command += ["--prompt", self.prompt]
+        if not hurry:
+            command.append("--prepare-mixing")
         return [*command, "--orphan-s", str(self.orphan_s), "--exit-when-idle"]
 
 
@@ -149,12 +152,13 @@ class RelayLink(asyncio.Protocol):
     # -- within -----------------------------------------------------------------------------------------------
 
     def _start(self, options: RelayOptions) -> None:
+        hurry = self._process is not None
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.kill()  # it runs and does not listen
             self._process.wait()
         try:
-            self._process = subprocess.Popen(options.argv(), stdin=subprocess.DEVNULL, start_new_session=True)
+            self._process = subprocess.Popen(options.argv(hurry), stdin=subprocess.DEVNULL, start_new_session=True)
         except OSError as error:
             raise MediaError(f"the relay cannot be started: {error}") from error
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from media.relay.stream import Line
+from media.relay.line import Line
 
 SWEEP_S = 0.005
 STALL_S = 0.03  # sweeps further apart: we stood still

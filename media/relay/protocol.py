@@ -2,8 +2,8 @@
 
 A frame is four bytes of length and a msgpack array of commands; a command is an array whose first item is its
 name. Commands are executed in order and, but for those with a token, not answered. All that describe state
-(`open`, `remote`, `link`, `bridge`, `fork`, `fence`) may be repeated: to take up what a relay already carries and
-to build it anew are the same commands.
+(`open`, `remote`, `link`, `bridge`, `mix`, `fork`, `fence`) may be repeated: to take up what a relay already carries
+and to build it anew are the same commands.
 
 From the client:
     hello version                               first, once
@@ -15,6 +15,7 @@ From the client:
     link line other                             what one receives the other sends; replaces earlier links
     bridge line other spoken other_spoken       the same for peers that did not negotiate with each other; `spoken`:
                                                 the formats in which its peer sends (of whom it had before)
+    mix [[line, spoken]…]                       they hear each other, until they are linked; G.711
     fork line standby                           what it receives goes to `standby`, too; 0 ends it
     fence line                                  count and drop what it receives
     watch line group timeout                    its peer belongs to `group`; timeout: see `silent`, 0 for never
@@ -42,7 +43,7 @@ from typing import Any
 
 import msgpack
 
-VERSION = 4
+VERSION = 5
 MAX_FRAME = 4 * 1024 * 1024
 
 Command = list[Any]

@@ -8,6 +8,7 @@ between rounds, for at most a millisecond each time, so that a thousand of them 
 from __future__ import annotations
 
 import os
+import random
 import select
 import socket
 from collections import Counter
@@ -18,10 +19,11 @@ from typing import Any
 from media.relay.comfort import Comfort
 from media.relay.control import Control
 from media.relay.latch import Address, LatchPolicy
+from media.relay.line import Line
 from media.relay.liveness import Liveness
 from media.relay.pace import Pace
 from media.relay.ports import Pair, PortRange
-from media.relay.stream import Buffer, Line, Stream
+from media.relay.stream import Buffer, Stream
 from media.rtp.continuity import HEAD_SIZE
 from media.rtp.filling import Sound, noise
 from media.rtp.formats import read
@@ -60,6 +62,7 @@ class Relay:
         self,
         hosts: list[Host],
         listener: socket.socket,
+        rng: random.Random,
         *,
         policy: LatchPolicy = LatchPolicy.ADDRESS,
         orphan_s: float = 60.0,
@@ -73,6 +76,7 @@ class Relay:
         self.pace = Pace()
         self.comfort = Comfort(self.pace, self.counters, noise(), prompt)
         self.instance = f"{os.getpid()}-{monotonic():.6f}"
+        self._rng = rng
         self._policy = policy
         self._orphan_s = orphan_s
         self._exit_when_idle = exit_when_idle
@@ -266,6 +270,14 @@ class Relay:
         except OSError as error:
             return f"remote {rtp[0]}: {error}"
         return None
+
+    def mix(self, parties: list[tuple[int, str]]) -> None:
+        from media.relay.mixer import Mix  # loads numpy
+
+        now = monotonic()
+        lines = [(self.lines[number], read(spoken)) for number, spoken in parties if number in self.lines]
+        if len(lines) > 1:
+            self.pace.add(now, Mix(lines, self._rng, self.counters, now))
 
     def close(self, number: int) -> None:
         line = self.lines.pop(number, None)

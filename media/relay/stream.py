@@ -1,9 +1,9 @@
-"""Streams and lines: what the relay knows of one socket and of one pair.
+"""Streams: what the relay knows of one socket, and where what arrives there goes.
 
 A stream is what arrives on one socket. As long as its source is not known it listens on an unconnected socket
 and `latch` judges each packet; then the socket is connected, and when the other side is too, `out` is set: the
 relay's loop needs nothing else to forward a packet. Everything that is not that case goes through `receive`.
-Sockets, streams and lines point at each other; `Line.close` unties them, for there is no garbage collector here.
+`way` is where packets go in either case: the peer, or a sink before it (`sinks`).
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ import ctypes
 import os
 import socket
 import sys
+from typing import TYPE_CHECKING
 
 from media.relay.latch import PROBATION, Address, LatchPolicy, Verdict, judge
 from media.relay.sinks import NOWHERE, Converter, Fork, Rewriter, Sink, Translator
 from media.rtp.continuity import HEAD_SIZE, Continuity
 from media.rtp.conversion import Conversion
-from media.rtp.formats import PTIME_MS, Formats, read
+from media.rtp.formats import PTIME_MS
 from media.rtp.packet import HEADER_SIZE
+
+if TYPE_CHECKING:
+    from media.relay.line import Line
 
 BUFFER_SIZE = 65536
 _SHARED_VIEWS = 2048
@@ -153,8 +157,9 @@ class Stream:
         """Find out anew how packets of this stream, and of its peer, go, and whether they can take the fast path."""
         peer = self.peer
         if peer is None:
-            self.way = NOWHERE
-            self.out = NOWHERE if self.source is not None and self.packets and not self._fenced() else None
+            line = self.line
+            self.way = line.input if line is not None and self is line.rtp else NOWHERE
+            self.out = self.way if self.source is not None and self.packets and not self._fenced() else None
             return
         latched = self.source is not None and peer.source is not None
         for source, listener in ((self, peer), (peer, self)):
@@ -250,115 +255,3 @@ class Stream:
             line.follow(source)
         self.relink()
         return True
-
-
-class Line:
-    """The pair of sockets for one media line of one leg."""
-
-    __slots__ = (
-        "fenced", "formats", "number", "opaque", "owner", "rtcp", "rtp", "sends", "source", "spoken", "standby",
-    )  # fmt: skip
-
-    def __init__(self, number: int, pair: tuple[socket.socket, socket.socket], owner: object) -> None:
-        self.number = number
-        self.owner: object | None = owner
-        self.opaque = False  # not RTP (UDPTL, DTLS): any datagram may latch
-        self.formats: Formats = read("")  # what its peer takes
-        self.fenced = False
-        self.spoken: Formats | None = None  # what its peer speaks, while it is bridged to another peer
-        self.standby: Line | None = None  # which hears, too, what comes here
-        self.source: Line | None = None  # whose standby this is
-        self.sends = False  # SDP says that audio comes from its peer
-        self.rtp = Stream(self, pair[0])
-        self.rtcp = Stream(self, pair[1])
-
-    @property
-    def late(self) -> int:
-        """Packets that came too late to be put into what its peer hears."""
-        return self.rtp.rewriter.continuity.dropped if self.rtp.rewriter is not None else 0
-
-    def set_remote(self, rtp: Address, rtcp: Address, opaque: bool, formats: Formats, policy: LatchPolicy) -> None:
-        self.opaque = opaque
-        self._set_formats(formats)
-        self.rtp.set_remote(rtp, policy)
-        self.rtcp.set_remote(rtcp, policy)
-
-    def _set_formats(self, formats: Formats) -> None:
-        if formats is self.formats:
-            return
-        self.formats = formats
-        if self.rtp.rewriter is not None:
-            if formats.text:
-                self.rtp.rewriter.continuity.formats = formats
-            else:
-                self.rtp.rewriter = None
-        for stream in (self.rtp, self.rtcp):
-            stream.relink()
-
-    def follow(self, source: Address) -> None:
-        """RTP came from another host than the signalled one: RTCP will too."""
-        if self.rtcp.source is None:
-            self.rtcp.known = source[0]
-
-    def link(self, other: Line | None) -> None:
-        self.fenced = False
-        for line in (self, other):
-            if line is not None:
-                line.spoken = None
-                if line.source is not None:
-                    line.source.fork(None)
-        self._link(other)
-
-    def bridge(self, other: Line, spoken: Formats, other_spoken: Formats) -> None:
-        """Link two lines whose peers have negotiated with others."""
-        self.link(other)
-        self.spoken, other.spoken = spoken, other_spoken
-        self.rtp.relink()
-
-    def fork(self, standby: Line | None) -> None:
-        """What comes here goes to `standby`, too, beside the line that this one is linked to."""
-        if self.standby is not None:
-            self.standby.source = None
-        self.standby = standby
-        if standby is not None:
-            if standby.source is not None:
-                standby.source.fork(None)
-            standby.fenced = False
-            standby.source = self
-            standby.rtp.relink()
-            standby.rtcp.relink()
-        self.rtp.relink()
-
-    def _link(self, other: Line | None) -> None:
-        if other is not None:
-            other.fenced = False
-        self.rtp.link(other.rtp if other else None)
-        self.rtcp.link(other.rtcp if other else None)
-        if other is not None:
-            other.rtp.link(self.rtp)
-            other.rtcp.link(self.rtcp)
-
-    def fence(self) -> None:
-        self.link(None)
-        self.fenced = True
-        self.rtp.relink()
-        self.rtcp.relink()
-
-    def plausible(self, stream: Stream, data: bytearray, length: int) -> bool:
-        """Whether a packet may be what the stream is for. RFC 3550 §5.1, §6.4: version 2, a whole header."""
-        if self.opaque:
-            return length > 0
-        if data[0] >> 6 != 2:
-            return False
-        if stream is self.rtp:
-            return length >= 12 or 192 <= data[1] <= 223  # RFC 5761 §4: RTCP on the same port
-        return length >= 8 and 192 <= data[1] <= 223
-
-    def close(self) -> None:
-        self.fork(None)
-        if self.source is not None:
-            self.source.fork(None)
-        for stream in (self.rtp, self.rtcp):
-            stream.link(None)
-            stream.line = stream.rewriter = None
-            stream.sock.close()

@@ -14,6 +14,7 @@ Pure: bytes and `now` in, offsets out. Sockets are in `media.relay`.
 
 from __future__ import annotations
 
+import random
 import struct
 from collections.abc import Iterator
 
@@ -99,6 +100,14 @@ class Continuity:
         self.step = formats.duration(payload_type, self.octets // packets)
         self.source = self.ssrc
         self._anchored = packets - REORDERED
+        return self
+
+    @classmethod
+    def fresh(cls, formats: Formats, rng: random.Random, now: float) -> Continuity:
+        """Of a listener who has heard nothing yet, and to whom only the relay speaks."""
+        self = cls(formats)
+        self.ssrc, self.sequence, self.timestamp = rng.getrandbits(32), rng.getrandbits(15), rng.getrandbits(31)
+        self.at = now
         return self
 
     def leave(self) -> None:

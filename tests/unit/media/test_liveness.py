@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from media.relay import liveness
+from media.relay.line import Line
 from media.relay.liveness import BEAT_S, LASTS_S, SILENT_S, STALL_S, SWEEP_S, Liveness
-from media.relay.stream import Line
 
 PTIME_S = 0.02
 
