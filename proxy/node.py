@@ -67,9 +67,9 @@ class Node:
         """Open the sockets and begin to watch. Raises OSError when an address cannot be bound."""
         sip = self.settings.sip
         for listen in sip.listen:
-            bind = (listen.host, listen.port)
+            bind, advertised = (listen.host, listen.port), sip.advertised(listen.host)
             if listen.transport == "udp":
-                self.stack.transports.append(UdpTransport(self.network, bind, self.stack.receive, sip.advertise))
+                self.stack.transports.append(UdpTransport(self.network, bind, self.stack.receive, advertised))
                 continue
             tcp = TcpTransport(
                 self.network,
@@ -77,7 +77,7 @@ class Node:
                 bind,
                 self.stack.receive,
                 self.stack.flow_closed,
-                advertise=sip.advertise,
+                advertise=advertised,
                 message_bytes_max=sip.message_bytes_max,
             )
             await tcp.listen()

@@ -24,7 +24,7 @@ from media.relay.link import RelayOptions
 from media.rtpengine import NodeOptions, RtpenginePlane, Watch
 from proxy.admin.control import ControlServer
 from proxy.admin.orders import handlers
-from proxy.config import Settings
+from proxy.config import WILDCARDS, Settings
 from proxy.journal import Journal
 from proxy.net.api import Network
 from proxy.net.asyncio_network import AsyncioNetwork
@@ -50,7 +50,7 @@ async def serve(settings: Settings) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a TCP connection each
     state_dir = settings.node.state_dir
     state_dir.mkdir(parents=True, exist_ok=True)
-    direct = DirectPlane(loop, rng, settings.media.address)
+    direct = DirectPlane(loop, rng, settings.media.seen_as)
     relay = await RelayPlane.start(relay_options(settings), rng) if settings.uses_media("relay") else direct
     rtpengine = await start_rtpengine(settings, rng) if settings.uses_media("rtpengine") else None
     node = Node(settings, loop, AsyncioNetwork(loop), relay, direct, rng, rtpengine)
@@ -90,7 +90,7 @@ async def serve(settings: Settings) -> None:
 def relay_options(settings: Settings) -> RelayOptions:
     return RelayOptions(
         socket=str(settings.node.state_dir / "relay.sock"),
-        hosts=(settings.media.address,),
+        hosts=tuple(str(host) for host in settings.media.address),
         ports=(settings.media.ports.first, settings.media.ports.last),
         latch=LatchPolicy(settings.media.latch),
     )
@@ -101,19 +101,28 @@ def synthetic_callers(settings: Settings, network: Network, rng: random.Random) 
     wanted = {pool.health.synthetic.caller for pool in settings.pools.values() if pool.health.synthetic.extension}
     callers: dict[str, Caller] = {}
     media, name = settings.media, settings.node.name
-    hosts = [media.address if each.host in ("0.0.0.0", "::") else each.host for each in settings.sip.listen]
-    sip_hosts = tuple({":" in host: host for host in reversed(hosts)}.values())  # the first of each family
+    sip_hosts, media_host = _sip_hosts(settings), media.address[0].bind
     if "pjsua2" in wanted and not installed():
         log.warning("pjsua2 is not installed: synthetic calls are placed by the built-in caller")
     elif "pjsua2" in wanted:
         ports = (max(media.ports.first, media.ports.last + 1 - PROBE_PORTS), media.ports.last)
-        callers["pjsua2"] = ProbeCaller(ProbeOptions(sip_hosts, media.address, ports, name))
+        callers["pjsua2"] = ProbeCaller(ProbeOptions(sip_hosts, media_host, ports, name))
     if wanted - callers.keys():
         from proxy.health.caller import BuiltInCaller  # it needs numpy, which this process otherwise does without
 
-        builtin = BuiltInCaller(network, asyncio.get_running_loop(), rng, sip_hosts, media.address, media.ports, name)
+        builtin = BuiltInCaller(network, asyncio.get_running_loop(), rng, sip_hosts, media_host, media.ports, name)
         callers.update(dict.fromkeys(wanted - callers.keys(), builtin))
     return callers
+
+
+def _sip_hosts(settings: Settings) -> tuple[str, ...]:
+    """An address of ours for each family that we listen in."""
+    media = {":" in host.bind: host.bind for host in settings.media.address}
+    hosts: dict[bool, str] = {}
+    for listen in settings.sip.listen:
+        inet6 = ":" in listen.host
+        hosts.setdefault(inet6, media.get(inet6, listen.host) if listen.host in WILDCARDS else listen.host)
+    return tuple(hosts.values())
 
 
 async def start_rtpengine(settings: Settings, rng: random.Random) -> RtpenginePlane:
@@ -121,7 +130,7 @@ async def start_rtpengine(settings: Settings, rng: random.Random) -> RtpenginePl
     interval_s = media.ping_interval_ms / 1000
     watch = Watch(interval_s, interval_s / 5, media.ping_fall, media.ping_silence_ms / 1000)
     nodes = [NodeOptions(node.address, node.weight) for node in media.nodes]
-    return await RtpenginePlane.start(media.address, nodes, rng, latch=media.latch, watch=watch)
+    return await RtpenginePlane.start(media.seen_as, nodes, rng, latch=media.latch, watch=watch)
 
 
 async def _collect_when_idle(node: Node) -> None:

@@ -17,15 +17,17 @@ from proxy.config.settings import (
     SipSettings,
     SyntheticSettings,
 )
-from proxy.config.values import Listen, PortRange, Transport
+from proxy.config.values import WILDCARDS, Listen, MediaHost, PortRange, Transport
 
 __all__ = [
+    "WILDCARDS",
     "BackendSettings",
     "CallRule",
     "ConfigError",
     "Fault",
     "HealthSettings",
     "Listen",
+    "MediaHost",
     "MediaMode",
     "MediaSettings",
     "NodeSettings",

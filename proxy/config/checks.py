@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from proxy.config.settings import MediaMode, PoolSettings, Settings
+from proxy.config.values import WILDCARDS
 from proxy.net.api import Address
 
 _HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
@@ -23,6 +24,7 @@ def near(word: str, known: list[str]) -> str:
 
 def cross_checks(settings: Settings) -> Iterator[Problem]:
     yield from _sip(settings)
+    yield from _media(settings)
     yield from _rtpengines(settings)
     yield from _backends(settings)
     for name, pool in settings.pools.items():
@@ -43,14 +45,31 @@ def _sip(settings: Settings) -> Iterator[Problem]:
             yield ("sip", "listen", index), f"every listener once; {listen} is there twice"
         seen.add(listen)
         ports = settings.media.ports
-        same_host = listen.host in (settings.media.address, "0.0.0.0", "::")
+        same_host = listen.host in WILDCARDS or any(listen.host == host.bind for host in settings.media.address)
         if listen.transport == "udp" and same_host and ports.first <= listen.port <= ports.last:
             yield ("media", "ports"), f"a range without the SIP port {listen.port} on the same address"
-        if listen.host in ("0.0.0.0", "::") and sip.advertise is None:
+        if listen.host in WILDCARDS and sip.advertised(listen.host) is None:
+            family = "IPv6" if ":" in listen.host else "IPv4"
             yield (
                 ("sip", "advertise"),
-                f"an address for Via and Contact, because {listen} listens on all of them",
+                f"an {family} address for Via and Contact, because {listen} listens on all of them",
             )
+    yield from _one_a_family(("sip", "advertise"), sip.advertise)
+
+
+def _one_a_family(path: KeyPath, hosts: Sequence[str]) -> Iterator[Problem]:
+    for index, host in enumerate(hosts):
+        if any((":" in other) == (":" in host) for other in hosts[:index]):
+            yield (*path, index), "one address of each family at most; this is the second"
+
+
+def _media(settings: Settings) -> Iterator[Problem]:
+    path: KeyPath = ("media", "address")
+    hosts = settings.media.address
+    yield from _one_a_family(path, [host.bind for host in hosts])
+    for index, host in enumerate(hosts):
+        if host.advertised in WILDCARDS:  # in a session description it means "on hold" (RFC 3264 §8.4)
+            yield (*path, index), f"what peers shall send to, like {host.bind}=192.0.2.1"
 
 
 def _rtpengines(settings: Settings) -> Iterator[Problem]:

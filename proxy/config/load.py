@@ -205,6 +205,8 @@ def _step(node: yaml.Node, key: str | int) -> tuple[yaml.Node, yaml.Node] | None
                 return key_node, value
     elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
         return node.value[key], node.value[key]
+    elif isinstance(node, yaml.ScalarNode) and key == 0:  # a list that is written as its only entry
+        return node, node
     return None
 
 

@@ -14,9 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from proxy.config.values import (
     AddressValue,
-    HostValue,
+    HostValues,
     Listen,
     ListenValue,
+    MediaHost,
+    MediaHostValues,
     NetworkValue,
     NgAddressValue,
     PatternValue,
@@ -51,8 +53,9 @@ class SipSettings(Section):
         default=(Listen("udp", "127.0.0.1", 5060), Listen("tcp", "127.0.0.1", 5060)), min_length=1
     )
     """Where SIP is listened for, each as transport:address:port."""
-    advertise: HostValue | None = None
-    """Host in Via and Contact when it differs from the bound one (NAT, wildcard address)."""
+    advertise: HostValues = ()
+    """Host in Via and Contact when it differs from the bound one (NAT, wildcard address). With listeners of both
+    address families a list with one of each."""
     t1_ms: int = Field(default=500, ge=50, le=5000)
     """RFC 3261 T1: the round-trip estimate of transactions."""
     t2_ms: int = Field(default=4000, ge=100, le=32000)
@@ -65,6 +68,10 @@ class SipSettings(Section):
     """The longest SIP message that is taken."""
     follow_redirects: bool = False
     """Follow a 3xx of a backend instead of passing it on."""
+
+    def advertised(self, host: str) -> str | None:
+        """What Via and Contact say instead of `host`, where we listen; None: nothing else."""
+        return next((each for each in self.advertise if (":" in each) == (":" in host)), None)
 
 
 class RtpengineSettings(Section):
@@ -92,13 +99,19 @@ class MediaSettings(Section):
     follow each other five times as fast. A host that refuses (ICMP) makes it down after two."""
     ping_silence_ms: int = Field(default=400, ge=50, le=60000)
     """But for a refusal it is never down before this long without any answer."""
-    address: HostValue = "127.0.0.1"
-    """Our address in SDP: of the relay, and in the o= line always."""
+    address: MediaHostValues = Field(default=(MediaHost("127.0.0.1", "127.0.0.1"),), min_length=1)
+    """Our address for media; 192.0.2.1=203.0.113.9 behind NAT, where SDP must say another one than the relay binds. For
+    IPv4 and IPv6 a list with one of each. What the first is seen as stands in the o= line of every description."""
     ports: PortRangeValue = PortRange(20000, 29999)
     """Ports of the relay, two a stream."""
     latch: Literal["strict", "address", "any"] = "address"
     """Who may send media on a leg. strict: address and port of its SDP. address: any port of that address.
     any: the first source that sends (NAT)."""
+
+    @property
+    def seen_as(self) -> str:
+        """What stands for us in the o= line, which has room for one address."""
+        return self.address[0].advertised
 
 
 class SyntheticSettings(Section):

@@ -18,6 +18,7 @@ from proxy.net.api import Address
 Transport = Literal["udp", "tcp"]
 SIP_PORT = 5060
 NG_PORT = 2223
+WILDCARDS = ("0.0.0.0", "::")  # all addresses of this machine
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -30,6 +31,16 @@ class Listen(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.transport}:{host_port((self.host, self.port))}"
+
+
+class MediaHost(NamedTuple):
+    """An address for media: the local one, and what session descriptions say of it (another one behind NAT)."""
+
+    bind: str
+    advertised: str
+
+    def __str__(self) -> str:
+        return self.bind if self.bind == self.advertised else f"{self.bind}={self.advertised}"
 
 
 class PortRange(NamedTuple):
@@ -54,6 +65,24 @@ def parse_host(value: Any) -> str:
         return str(ipaddress.ip_address(str(value).strip("[]")))
     except ValueError:
         raise ValueError("a numeric IPv4 or IPv6 address, like 192.0.2.10 or 2001:db8::10") from None
+
+
+def parse_media_host(value: Any) -> MediaHost:
+    """`192.0.2.1`, or behind NAT `192.0.2.1=203.0.113.9`: the local address, and the one that its peers see."""
+    if isinstance(value, MediaHost):
+        return value
+    bind, equals, advertised = str(value).partition("=")
+    host = MediaHost(parse_host(bind), parse_host(advertised if equals else bind))
+    if (":" in host.bind) != (":" in host.advertised):
+        raise ValueError("two addresses of one family, like 192.0.2.1=203.0.113.9")
+    return host
+
+
+def one_or_more(value: Any) -> Any:
+    """A list may be written as its only entry, and an empty one as null."""
+    if value is None:
+        return ()
+    return value if isinstance(value, list | tuple) and not isinstance(value, MediaHost) else (value,)
 
 
 def parse_address(value: Any, default_port: int = SIP_PORT) -> Address:
@@ -132,6 +161,9 @@ def _text(value: Any) -> str:
 _AS_TEXT = PlainSerializer(_text, return_type=str, when_used="json")
 
 HostValue = Annotated[str, BeforeValidator(parse_host)]
+HostValues = Annotated[tuple[HostValue, ...], BeforeValidator(one_or_more)]
+MediaHostValue = Annotated[MediaHost, BeforeValidator(parse_media_host), _AS_TEXT]
+MediaHostValues = Annotated[tuple[MediaHostValue, ...], BeforeValidator(one_or_more)]
 AddressValue = Annotated[tuple[str, int], BeforeValidator(parse_address), _AS_TEXT]
 NgAddressValue = Annotated[tuple[str, int], BeforeValidator(parse_ng_address), _AS_TEXT]
 ListenValue = Annotated[Listen, BeforeValidator(parse_listen), _AS_TEXT]

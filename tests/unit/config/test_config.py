@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from proxy.config import ConfigError, Fault, Listen, PortRange, Settings, load, parse
 from proxy.config.settings import HealthSettings, PoolSettings, RouteSettings, RtpengineSettings
+from proxy.serve import relay_options
 
 GOOD = """\
 node:
@@ -70,6 +71,31 @@ def test_rtpengines_are_named_by_their_ng_address() -> None:
         (("192.0.2.7", 2223), 1),
         (("2001:db8::7", 2300), 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "expected", "seen_as"),
+    [
+        ("192.0.2.1", ["192.0.2.1"], "192.0.2.1"),
+        ("192.0.2.1=203.0.113.9", ["192.0.2.1=203.0.113.9"], "203.0.113.9"),
+        ("[192.0.2.1=203.0.113.9, '2001:DB8::1']", ["192.0.2.1=203.0.113.9", "2001:db8::1"], "203.0.113.9"),
+        ("['[2001:db8::1]', 192.0.2.1]", ["2001:db8::1", "192.0.2.1"], "2001:db8::1"),
+        ("0.0.0.0=203.0.113.9", ["0.0.0.0=203.0.113.9"], "203.0.113.9"),
+    ],
+)
+def test_addresses_for_media(address: str, expected: list[str], seen_as: str) -> None:
+    settings = parse(GOOD.replace("mode: relay", f"address: {address}"))
+    assert [str(host) for host in settings.media.address] == expected
+    assert settings.media.seen_as == seen_as
+    assert list(relay_options(settings).hosts) == expected
+    assert Settings.model_validate_json(settings.model_dump_json()) == settings
+
+
+def test_each_listener_shows_the_address_of_its_family() -> None:
+    sip = parse(GOOD.replace("advertise: null", 'advertise: [203.0.113.9, "2001:db8::9"]')).sip
+    assert (sip.advertised("127.0.0.1"), sip.advertised("::1")) == ("203.0.113.9", "2001:db8::9")
+    sip = parse(GOOD.replace("advertise: null", "advertise: 203.0.113.9")).sip
+    assert (sip.advertised("127.0.0.1"), sip.advertised("::1")) == ("203.0.113.9", None)
 
 
 def test_settings_are_frozen() -> None:
@@ -136,6 +162,13 @@ def test_settings_can_be_written_out_and_read_back() -> None:
             "'1.2.3.4'",
             "twice",
         ),
+        ("mode: relay", "address: pbx.local", 8, 12, "media.address[0]", "'pbx.local'", "numeric"),
+        ("mode: relay", "address: [1.2.3.4, 1.2.3.5]", 8, 22, "media.address[1]", "'1.2.3.5'", "one address of each"),
+        ("mode: relay", "address: '1.2.3.4=::1'", 8, 12, "media.address[0]", "'1.2.3.4=::1'", "of one family"),
+        ("mode: relay", "address: 0.0.0.0", 8, 12, "media.address[0]", "'0.0.0.0'", "0.0.0.0=192.0.2.1"),
+        ("mode: relay", "address: []", 8, 12, "media.address", None, "at least one"),
+        ("udp:[::1]:5060", "udp:[::]:5060", 6, 14, "sip.advertise", "'null'", "an IPv6 address for Via"),
+        ("advertise: null", "advertise: [1.2.3.4, 1.2.3.5]", 6, 24, "sip.advertise[1]", "'1.2.3.5'", "second"),
         ("mode: relay", "mode: ${MODE}", 8, 9, "media.mode", None, "environment variable MODE"),
         ("mode: relay", "mode: {", 10, 6, "", None, "YAML"),
         ("pools:", "pools: 5 #", 11, 3, "", None, "YAML"),
