@@ -70,7 +70,7 @@ class Journal:
     # -- what a predecessor left
 
     def load(self) -> tuple[int, list[str]]:
-        """Take up what a predecessor left; of what is wrong each part is skipped. Returns (calls restored, problems)."""
+        """Take up what a predecessor left, but for what is wrong with it. Returns (calls restored, problems)."""
         left = Left(self._folder)
         problems = left.problems
         try:

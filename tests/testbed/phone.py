@@ -109,6 +109,7 @@ class Call:
         self._loop = asyncio.get_running_loop()
         self._to = to
         self.heard = Heard()
+        self.sent = 0  # RTP packets
         self.ended: asyncio.Future[str] = self._loop.create_future()  # how it ended: "bye" (ours) or "hung up"
         self.requests: list[str] = []  # methods that came from the other side
         self.offers: list[str] = []  # descriptions in them
@@ -274,6 +275,7 @@ class Call:
             self._sequence = (self._sequence + 1) & 0xFFFF
             with contextlib.suppress(OSError):  # a full buffer, or a refusal heard of by ICMP: lost, as on a wire
                 self._rtp.sendto(_RTP.pack(0x80, kind, self._sequence, stamp, self._ssrc) + payload, self._remote)
+                self.sent += 1
 
     def _hear(self) -> None:
         now = self._loop.time()
@@ -308,11 +310,19 @@ class Phones:
         self._sip.bind((self.host, 0))
         self.port: int = self._sip.getsockname()[1]
         self._loop.add_reader(self._sip, self._receive)
-        self._pacer = asyncio.create_task(self._pace())
+        self.speak()
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    def speak(self) -> None:
+        """Everybody speaks, again."""
+        self._pacer = asyncio.create_task(self._pace())
+
+    def hush(self) -> None:
+        """Nobody speaks any more."""
         self._pacer.cancel()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.hush()
         for call in self.calls:
             call.close()
         self._loop.remove_reader(self._sip)
