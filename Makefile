@@ -7,7 +7,7 @@ PACKAGES := tests/testbed/setup/packages.sh
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo demo-asterisk test test-unit test-sim test-sipp test-integration test-plain lint bench soak compile plain
+.PHONY: help docs demo demo-asterisk test test-unit test-sim test-sipp test-integration test-plain lint bench soak compile plain
 .PHONY: clean sipp asterisk rtpengine pjsua2
 
 help: ## this list
@@ -45,6 +45,9 @@ lint: .venv/ready ## style, types and the layering of the packages
 	@.venv/bin/ruff format --check
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+
+docs: .venv/ready ## the configuration reference, out of the settings
+	@$(PYTHON) -m proxy.config.reference >docs/configuration.md
 
 bench: compile .venv/ready-bench sipp asterisk rtpengine ## figures as JSON, peers measured in the same run
 	@$(PACKAGES) kamailio=kamailio

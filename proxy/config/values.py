@@ -158,15 +158,22 @@ def _text(value: Any) -> str:
     return host_port(value) if type(value) is tuple else str(getattr(value, "pattern", value))
 
 
+class Like(str):
+    """An example of how a value is written, for the configuration reference."""
+
+    __slots__ = ()
+
+
 _AS_TEXT = PlainSerializer(_text, return_type=str, when_used="json")
 
-HostValue = Annotated[str, BeforeValidator(parse_host)]
+
+HostValue = Annotated[str, BeforeValidator(parse_host), Like("192.0.2.1")]
 HostValues = Annotated[tuple[HostValue, ...], BeforeValidator(one_or_more)]
-MediaHostValue = Annotated[MediaHost, BeforeValidator(parse_media_host), _AS_TEXT]
+MediaHostValue = Annotated[MediaHost, BeforeValidator(parse_media_host), _AS_TEXT, Like("192.0.2.1=203.0.113.9")]
 MediaHostValues = Annotated[tuple[MediaHostValue, ...], BeforeValidator(one_or_more)]
-AddressValue = Annotated[tuple[str, int], BeforeValidator(parse_address), _AS_TEXT]
-NgAddressValue = Annotated[tuple[str, int], BeforeValidator(parse_ng_address), _AS_TEXT]
-ListenValue = Annotated[Listen, BeforeValidator(parse_listen), _AS_TEXT]
-PortRangeValue = Annotated[PortRange, BeforeValidator(parse_port_range), _AS_TEXT]
-NetworkValue = Annotated[Network, BeforeValidator(parse_network), _AS_TEXT]
-PatternValue = Annotated[re.Pattern[str], BeforeValidator(parse_pattern), _AS_TEXT]
+AddressValue = Annotated[tuple[str, int], BeforeValidator(parse_address), _AS_TEXT, Like("192.0.2.11:5060")]
+NgAddressValue = Annotated[tuple[str, int], BeforeValidator(parse_ng_address), _AS_TEXT, Like("192.0.2.21:2223")]
+ListenValue = Annotated[Listen, BeforeValidator(parse_listen), _AS_TEXT, Like("udp:192.0.2.1:5060")]
+PortRangeValue = Annotated[PortRange, BeforeValidator(parse_port_range), _AS_TEXT, Like("20000-29999")]
+NetworkValue = Annotated[Network, BeforeValidator(parse_network), _AS_TEXT, Like("10.0.0.0/8")]
+PatternValue = Annotated[re.Pattern[str], BeforeValidator(parse_pattern), _AS_TEXT, Like("^9.*")]
