@@ -12,7 +12,7 @@ from proxy.calls import ENDED, RINGING, TALKING, Calls, Leg
 from proxy.calls.call import Call
 from proxy.config import BackendSettings, Settings
 from proxy.failover.plan import Kind, kind_of, plan
-from tests.unit.sip.bench import Bench, FakeFlow
+from tests.unit.sip.hand_stack import Bench, FakeFlow
 
 DEAD, OTHER = (
     Backend(name, "pbx", BackendSettings.model_validate({"address": f"192.0.2.{number}"}))

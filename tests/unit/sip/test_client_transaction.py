@@ -6,7 +6,7 @@ import pytest
 
 from proxy.sip.message import Request
 from proxy.sip.parser import parse
-from tests.unit.sip.bench import Bench, moments, near, start
+from tests.unit.sip.hand_stack import Bench, moments, near, start
 
 # -- INVITE
 

@@ -15,7 +15,7 @@ from proxy.sip.stack import Stack
 from proxy.sip.transport import TcpTransport, UdpTransport
 from tests.sim.loop import VirtualLoop
 from tests.sim.network import SimNetwork
-from tests.unit.sip.bench import Bench, FakeFlow, Recorder
+from tests.unit.sip.hand_stack import Bench, FakeFlow, Recorder
 from tests.unit.sip.test_way import dialog_to
 
 OUR, PEER = "10.0.0.1", "10.0.1.1"

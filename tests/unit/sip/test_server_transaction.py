@@ -6,7 +6,7 @@ import pytest
 
 from proxy.sip.parser import parse
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
-from tests.unit.sip.bench import PEER, Bench, moments, near, start
+from tests.unit.sip.hand_stack import PEER, Bench, moments, near, start
 
 
 def invited(bench: Bench, **how: str) -> InviteServerTransaction:
