@@ -8,7 +8,7 @@ from glob import glob
 
 from setuptools import Extension, setup
 
-PLAIN_ROOMS = ("digest", "lookup", "offer_answer", "resolver", "user_agent", "__init__", "snapshot")
+PLAIN_ROOMS = ("digest", "lookup", "resolver", "user_agent", "__init__", "snapshot")
 # Not the configuration of this project: what the compiled rooms import need not be installed where they are built.
 MYPY_OPTIONS = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
 

@@ -20,7 +20,7 @@ from proxy.sip.server_transaction import ServerTransaction
 if TYPE_CHECKING:
     from proxy.backends import Backend
     from proxy.calls.calls import Calls
-    from proxy.calls.midcall import Reinvite
+    from proxy.calls.reinvite import Reinvite
     from proxy.calls.setup import Setup
     from proxy.calls.standby import Standby
 

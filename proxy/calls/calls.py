@@ -15,6 +15,7 @@ from media.api import MediaPlane
 from proxy.backends import Backend, Backends, Pool, Router
 from proxy.calls import listening, midcall, replaces, session_timer, standby
 from proxy.calls.call import ENDED, TALKING, Call, HeldRequest
+from proxy.calls.headers import retry_after_s
 from proxy.calls.invite import forwarded, invite
 from proxy.calls.leg import Leg
 from proxy.calls.setup import Setup
@@ -288,9 +289,9 @@ class Calls:
         if message.flow is None:
             self.on_live_result(backend, False)
         else:
-            value = (message.get(b"retry-after") or b"").split(b";")[0].split(b"(")[0].strip()
-            if value.isdigit():  # RFC 3261 §20.33
-                backend.retry_after_until = self.now() + min(int(value[:9]), 3600)
+            wait_s = retry_after_s(message)
+            if wait_s is not None:
+                backend.retry_after_until = self.now() + wait_s
 
     def carried_over(self, call: Call, leg: Leg, message: Response) -> bool:
         """A peer does not know its dialog any more, as `message` says: a backend may have restarted between two probes.

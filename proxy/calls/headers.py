@@ -46,6 +46,12 @@ def repeated(fields: Iterable[Field]) -> Iterator[Field]:
             yield entry
 
 
+def retry_after_s(message: Message) -> int | None:
+    """RFC 3261 §20.33, at most an hour."""
+    value = (message.get(b"retry-after") or b"").split(b";")[0].split(b"(")[0].strip()
+    return min(int(value[:9]), 3600) if value.isdigit() else None
+
+
 def own(name: str, value: object) -> Field:
     """An `X-Aqueduct-…` field for a backend."""
     return (f"x-aqueduct-{name.lower()}".encode(), f"X-Aqueduct-{name}: {value}".encode())

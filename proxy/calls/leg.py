@@ -6,19 +6,23 @@ A leg knows SIP mechanics and nothing of the other leg; what crosses between the
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.backends import Backend
+from proxy.calls import session_timer
 from proxy.sip.client_transaction import ClientTransaction, InviteClientTransaction, OnResponse
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow
 from proxy.sip.message import SDP, Field, Request, Response, contact
 from proxy.sip.server_transaction import InviteServerTransaction
 from proxy.sip.stack import Stack
+from proxy.sip.times import glare_delay_s
 
 if TYPE_CHECKING:
     from proxy.calls.call import Call
+    from proxy.calls.calls import Calls
     from proxy.calls.session_timer import LegTimer
 
 
@@ -70,11 +74,36 @@ class Leg:
         way = stack.way(dialog, self.flow)
         return stack.request(dialog.request(method, [contact(way), *fields], body), way, on_response)
 
-    def invite(self, stack: Stack, fields: list[Field], sdp: bytes, on_response: OnResponse) -> None:
-        """Send a re-INVITE."""
-        transaction = self.request(stack, b"INVITE", fields, sdp, on_response)
+    def reinvite(self, calls: Calls, fields: list[Field], body: bytes, on_final: OnResponse) -> None:
+        """Send a re-INVITE; it refreshes the session timer too (RFC 4028 §7.4), with a longer interval if the peer
+        wants that (§7.3). `on_final` gets its final response. A 2xx is acknowledged by then, unless it offers."""
+        accepted = offered = False
+
+        def answered(message: Response) -> None:
+            nonlocal accepted
+            calls.note_answer(self, message)
+            if message.status < 200 or accepted:  # a 2xx that comes again: its ACK waits for an answer
+                return
+            if message.status >= 300:
+                self.inviting = None
+                if message.status == 422 and self.dialog is not None and session_timer.too_small(self, message):
+                    self.reinvite(calls, fields, body, on_final)
+                else:
+                    on_final(message)
+                return
+            accepted = True
+            if self.dialog is not None and self.call is not None:
+                self.dialog.refresh(message)
+                session_timer.answered(calls, self, message)
+            if offered or not message.sdp:
+                self.acknowledge(calls.stack)
+            on_final(message)
+
+        fields_sent = [*fields, *session_timer.proposal(calls, self)]
+        transaction = self.request(calls.stack, b"INVITE", fields_sent, body, answered)
         assert isinstance(transaction, InviteClientTransaction)
         self.inviting = transaction
+        offered = transaction.request.sdp != b""
 
     def acknowledge(self, stack: Stack, sdp: bytes = b"") -> None:
         """ACK the 2xx of our INVITE, now and whenever it comes again; `sdp` answers what it offered."""
@@ -116,6 +145,12 @@ class Leg:
         if self.invited is not None and (self.on_ack is not None or not self.invited.answered):
             return 500
         return 0
+
+    def glare_delay_s(self, rng: random.Random) -> float:
+        """How long to wait after a 491 (RFC 3261 §14.1): who made the dialog waits longer."""
+        call = self.call
+        ours = self.dialog is not None and call is not None and self.dialog.call_id.startswith(call.id.encode())
+        return glare_delay_s(ours, rng)
 
     def stale_ack(self, request: Request) -> bool:
         """An ACK that does not belong to the INVITE that we answered."""

@@ -14,10 +14,11 @@ from proxy.calls import session_timer, standby
 from proxy.calls.call import ENDED, Call
 from proxy.calls.headers import crossing
 from proxy.calls.leg import Leg, gone
+from proxy.calls.reinvite import Reinvite
 from proxy.calls.replaces import crossing_named
 from proxy.sip.client_transaction import ClientTransaction
 from proxy.sip.dialog import Dialog
-from proxy.sip.message import SDP, Field, Request, Response, contact, response
+from proxy.sip.message import Field, Request, Response, contact, response
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 
 if TYPE_CHECKING:
@@ -223,134 +224,3 @@ def _reinvited(calls: Calls, call: Call, leg: Leg, request: Request, transaction
     leg.invited = transaction
     call.reinvite = Reinvite(calls, call, leg, request, transaction)
     call.reinvite.start()
-
-
-class Reinvite:
-    """A re-INVITE on its way from `leg` to the other one and back."""
-
-    __slots__ = ("accepted", "before", "call", "calls", "leg", "other", "request", "transaction")
-
-    def __init__(
-        self, calls: Calls, call: Call, leg: Leg, request: Request, transaction: InviteServerTransaction
-    ) -> None:
-        self.calls = calls
-        self.call = call
-        self.leg = leg
-        self.other = call.other(leg)
-        self.request = request
-        self.transaction = transaction
-        self.accepted = False  # the other side's 2xx is being passed on, or has been
-        self.before = self.other.local_sdp
-        transaction.on_cancel = self._cancel
-
-    @property
-    def offer(self) -> bytes:
-        return self.request.sdp
-
-    def start(self) -> None:
-        if not self.offer:
-            self._send(self.request.body)
-            return
-        self.call.then(
-            self.call.media.offer(self.call.id, self.leg.name, self.other.name, self.offer),
-            self._send,
-            lambda problem: self._finish(488),
-        )
-
-    def _send(self, body: bytes) -> None:
-        if self.offer:
-            self.other.local_sdp = body
-        fields = [*crossing(self.request), *session_timer.proposal(self.calls, self.other)]
-        self.other.invite(self.calls.stack, fields, body, self._answered)
-
-    def _answered(self, message: Response) -> None:
-        call = self.call
-        self.calls.note_answer(self.other, message)
-        if message.status < 200 or self.accepted:  # a 2xx that comes again: its ACK waits for the other side's
-            return
-        if call.reinvite is not self:
-            self._too_late(message)
-            return
-        if call.held_events is not None:
-            call.held_events.append(lambda: self._answered(message))
-            return
-        if message.status >= 300:
-            self.other.inviting = None
-            self.other.local_sdp = self.before  # a refused offer leaves the session as it was (§14.1)
-            if gone(message) and self.calls.carried_over(call, self.other, message):
-                return  # who takes its place answers
-            self._finish(message.status, message)
-            if gone(message) and call.state != ENDED:
-                self.calls.dialog_gone(call, self.other, message)
-            return
-        self.accepted = True
-        other = self.other
-        if other.dialog:
-            other.dialog.refresh(message)
-        session_timer.answered(self.calls, other, message)
-        if not message.sdp:
-            other.acknowledge(self.calls.stack)
-            self._reply(message, message.body)
-            return
-        other.remote_sdp = message.sdp
-        if self.offer:
-            self.leg.remote_sdp = self.offer
-            other.acknowledge(self.calls.stack)
-            future = call.media.answer(call.id, other.name, self.leg.name, message.sdp)
-        else:
-            self.calls.await_late_answer(call, self.leg, other)
-            future = call.media.offer(call.id, other.name, self.leg.name, message.sdp)
-        call.then(
-            future,
-            lambda sdp: self._reply(message, sdp),
-            lambda problem: self._finish(488),
-        )
-
-    def _too_late(self, message: Response) -> None:
-        """Whoever asked is gone, or was answered otherwise: the transaction ends, and what the peer wants is kept."""
-        if message.status < 300:
-            if message.sdp and self.offer:
-                self.other.remote_sdp = message.sdp
-            self.other.acknowledge(self.calls.stack)
-        else:
-            self.other.local_sdp = self.before
-        self.other.inviting = None
-
-    def _reply(self, message: Response, body: bytes) -> None:
-        leg, calls, call = self.leg, self.calls, self.call
-        if message.sdp:
-            leg.local_sdp = body
-        call.reinvite = None
-        self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")
-        extra = [contact(self.transaction.flow), *crossing(message), *session_timer.accept(calls, leg, self.request)]
-        self.transaction.respond(response(self.request, message.status, leg.tag, extra, body, message.reason))
-        calls.settled(call)
-
-    def answer_from(self, body: bytes) -> None:
-        """The other leg was replaced while it owed the answer: `body` is the new leg's."""
-        leg, calls, call = self.leg, self.calls, self.call
-        leg.local_sdp = body
-        leg.remote_sdp = self.offer
-        call.reinvite = None
-        self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")
-        extra = [contact(self.transaction.flow), SDP]
-        extra += session_timer.accept(calls, leg, self.request)
-        self.transaction.respond(response(self.request, 200, leg.tag, extra, body))
-
-    def abandon(self, status: int) -> None:
-        """Give up: the peer that asked is refused and keeps the session as it was (RFC 6141 §3)."""
-        if self.other.inviting:
-            self.other.inviting.stop()
-            self.other.inviting = None
-        self._finish(status)
-
-    def _finish(self, status: int, message: Response | None = None) -> None:
-        if self.call.reinvite is self:
-            self.call.reinvite = None
-        extra = crossing(message) if message else []
-        reason = message.reason if message else b""
-        self.transaction.respond(response(self.request, status, self.leg.tag, extra, b"", reason))
-
-    def _cancel(self) -> None:
-        if self.other.inviting:
-            self.other.inviting.cancel()

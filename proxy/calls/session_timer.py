@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from proxy.calls.leg import Leg
+from proxy.calls import agreement
+from proxy.calls.headers import retry_after_s
 from proxy.sip.message import SDP, Field, Message, Request, Response
 from proxy.sip.session_timer import SessionTimer
 
 if TYPE_CHECKING:
     from proxy.calls.calls import Calls
+    from proxy.calls.leg import Leg
     from proxy.net.timers import Timer
 
 SUPPORTED = (b"supported", b"Supported: timer")
-RETRY_S = 2.0  # after a refresh that met another transaction (491, 500)
+RETRY_S = 2.0  # after a refresh that could not be sent, or that met a busy peer (500)
 
 
 class LegTimer(SessionTimer):
@@ -119,41 +121,53 @@ def _due(leg: Leg) -> None:
     # Should the refresh fail, the session still has until `expires_at`.
     timer.alarm = calls.stack.timers.start(max(RETRY_S, (expires_at or 0) - calls.now()), _due, leg)
     if call.held_events is not None or leg.offers_pending():
-        timer.cancel()
-        timer.alarm = calls.stack.timers.start(RETRY_S, _due, leg)
+        _again(calls, leg, timer, RETRY_S)
     elif timer.update:
         fields = [SUPPORTED, *timer.request_fields()]
-        leg.request(calls.stack, b"UPDATE", fields, b"", lambda message: _refreshed(calls, leg, message))
+        leg.request(calls.stack, b"UPDATE", fields, b"", lambda message: _updated(calls, leg, message))
     else:
-        fields = [SDP, *proposal(calls, leg)]
-        leg.invite(calls.stack, fields, leg.local_sdp, lambda message: _refreshed(calls, leg, message))
+        leg.reinvite(calls, [SDP], leg.local_sdp, lambda message: _reinvited(calls, leg, message))
 
 
-def _refreshed(calls: Calls, leg: Leg, message: Response) -> None:
+def _updated(calls: Calls, leg: Leg, message: Response) -> None:
     calls.note_answer(leg, message)
-    if message.status < 200:
+    if message.status < 200 or leg.call is None or leg.dialog is None:
         return
-    if leg.inviting is not None and message.method == b"INVITE":
-        if message.status < 300:
-            if leg.dialog:
-                leg.dialog.refresh(message)
-            leg.acknowledge(calls.stack)
-        leg.inviting = None
+    if message.status < 300:
+        leg.dialog.refresh(message)
+        answered(calls, leg, message)
+    else:
+        _refused(calls, leg, message)
+
+
+def _reinvited(calls: Calls, leg: Leg, message: Response) -> None:
+    call = leg.call
+    if call is None:
+        return
+    if message.status >= 300:
+        _refused(calls, leg, message)
+    elif message.sdp and leg in call.legs():
+        agreement.keep_answer(calls, leg, call.other(leg), message.sdp)
+
+
+def _refused(calls: Calls, leg: Leg, message: Response) -> None:
     call, timer = leg.call, leg.timer
     if call is None or timer is None:
         return
-    if message.status < 300:
-        answered(calls, leg, message)
-    elif message.status == 422 and timer.too_small(message):
-        timer.cancel()
-        timer.alarm = calls.stack.timers.start(0.0, _due, leg)
+    if message.status == 422 and timer.too_small(message):
+        _again(calls, leg, timer, 0.0)
     elif message.status in (408, 481) or (message.status == 503 and message.flow is None):
         if not calls.carried_over(call, leg, message):
             calls.dialog_gone(call, leg, message)
     elif message.status in (405, 501):
         timer.update = False
-        timer.cancel()
-        timer.alarm = calls.stack.timers.start(0.0, _due, leg)
-    elif message.status in (491, 500):
-        timer.cancel()
-        timer.alarm = calls.stack.timers.start(RETRY_S, _due, leg)
+        _again(calls, leg, timer, 0.0)
+    elif message.status == 491:
+        _again(calls, leg, timer, leg.glare_delay_s(calls.rng))
+    elif message.status == 500:
+        _again(calls, leg, timer, retry_after_s(message) or RETRY_S)
+
+
+def _again(calls: Calls, leg: Leg, timer: LegTimer, after_s: float) -> None:
+    timer.cancel()
+    timer.alarm = calls.stack.timers.start(after_s, _due, leg)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.calls import session_timer
+from proxy.calls.agreement import without_origin
 from proxy.calls.headers import crossing
 from proxy.calls.leg import Leg, gone
 from proxy.sip.message import SDP, Field, Request, Response, contact
@@ -141,8 +142,3 @@ def drop(calls: Calls, call: Call, *, silently: bool = False) -> None:
     elif leg.dialog is not None and not silently:
         leg.bye(calls.stack, [])
     calls.drop_leg(leg)
-
-
-def without_origin(sdp: bytes) -> list[bytes]:
-    """A description but for its version: what must not change in a refresh (RFC 3264 §8)."""
-    return [line for line in sdp.splitlines() if not line.startswith(b"o=")]

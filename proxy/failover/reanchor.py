@@ -22,17 +22,13 @@ from proxy.failover.pace import Pace
 from proxy.failover.plan import kind_of
 from proxy.failover.report import ENDED as HUNG_UP
 from proxy.failover.report import LOST, MOVED, CallResult
-from proxy.failover.survivor import Hopeless, check, reinvite_once
+from proxy.failover.survivor import Hopeless, check, reinvite, reinvite_once
 from proxy.sip.message import Response
-from proxy.sip.offer_answer import glare_delay_s
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.02
 AGAIN_S = 0.05
-BUSY_S = 1.0
-GLARE_ATTEMPTS = 12
-BUSY = (500, 503, 504)
 
 
 class _Disturbed(Exception):
@@ -155,30 +151,20 @@ class Reanchoring:
         return True
 
     async def _reinvite(self, leg: Leg, sdp: bytes) -> Response:
-        """Until it is accepted. 491 is tried again within the back-off band of who owns the Call-ID (RFC 3261 §14.1), a
-        peer that is busy (§14.2) after a while."""
+        """Until it is accepted."""
         calls, call = self.calls, self.call
-        for _ in range(GLARE_ATTEMPTS):
-            while leg.offers_pending():
-                check(call)
-                await asyncio.sleep(POLL_S)
-            self.call.refuse_held_invites(leg)
-            message = await self._answer(leg, asyncio.ensure_future(reinvite_once(calls, leg, sdp)))
-            if message.status < 300:
-                return message
-            check(call)
-            if gone(message):
-                if calls.carried_over(call, leg, message):
-                    raise _Disturbed
-                calls.dialog_gone(call, leg, message)
-                raise Hopeless(f"{message.status} from the {leg.name} side")
-            if message.status == 491:
-                ours = leg.dialog is not None and leg.dialog.call_id.startswith(call.id.encode())
-                await asyncio.sleep(glare_delay_s(ours, calls.rng))
-            elif message.status in BUSY:
-                await asyncio.sleep(BUSY_S)
-            else:
-                break
+
+        async def once() -> Response:
+            return await self._answer(leg, asyncio.ensure_future(reinvite_once(calls, leg, sdp)))
+
+        message = await reinvite(calls, call, leg, sdp, once)
+        if message.status < 300:
+            return message
+        if gone(message):
+            if calls.carried_over(call, leg, message):
+                raise _Disturbed
+            calls.dialog_gone(call, leg, message)
+            raise Hopeless(f"{message.status} from the {leg.name} side")
         raise Hopeless(f"the {leg.name} side refused the re-INVITE: {message.status}")
 
     async def _answer(self, leg: Leg, final: asyncio.Future[Response]) -> Response:

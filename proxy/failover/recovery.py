@@ -25,7 +25,7 @@ from proxy.failover.plan import Kind, Step
 from proxy.failover.report import ENDED as HUNG_UP
 from proxy.failover.report import LOST, MOVED, CallResult
 from proxy.failover.standbys import Standbys
-from proxy.failover.survivor import Hopeless, check, offer_of, tell
+from proxy.failover.survivor import Hopeless, Unwelcome, check, offer_of, tell
 from proxy.sip.message import Field
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ class Recovery:
         return await self._replace()
 
     async def _replace(self) -> Leg:
-        """Until a new leg is in place: what media objects to now (it may be restarting) need not hold for ever."""
+        """Until a new leg is in place. What media objects to now (it may be restarting) need not hold for ever; what
+        the survivor objects to, not for the next backend."""
         while True:
             leg, answer = await self._adopt() or await self._bring_up()
             try:
@@ -133,10 +134,16 @@ class Recovery:
             except MediaError as problem:
                 abandon(self.calls, leg)
                 self.result.error = str(problem)
+                self.tried.clear()
+                await asyncio.sleep(10 * WAIT_FOR_BACKUP_S)
+            except Unwelcome as problem:
+                abandon(self.calls, leg)
+                if self._untried() is None:
+                    raise Hopeless(str(problem)) from problem
             except BaseException:
                 abandon(self.calls, leg)
                 raise
-            await asyncio.sleep(10 * WAIT_FOR_BACKUP_S)
+            await asyncio.sleep(WAIT_FOR_BACKUP_S)
             check(self.call)
 
     async def _connect(self, leg: Leg, answer: bytes) -> None:
@@ -193,16 +200,17 @@ class Recovery:
 
     async def _choose(self) -> Backend:
         """A usable backend that has not been tried; when all have been, wait and begin anew."""
-        calls = self.calls
-        pool = calls.backends.pool_of(self._old())
         while True:
             check(self.call)
-            exclude = [*self.tried, self._old()] if self.planned or self._old().fenced else self.tried
-            backend = pool.select(calls.now(), calls.rng, exclude)
+            backend = self._untried()
             if backend is not None:
                 return backend
             await asyncio.sleep(WAIT_FOR_BACKUP_S if not self.tried else 10 * WAIT_FOR_BACKUP_S)
             self.tried.clear()
+
+    def _untried(self) -> Backend | None:
+        exclude = [*self.tried, self._old()] if self.planned or self._old().fenced else self.tried
+        return self.calls.backends.pool_of(self._old()).select(self.calls.now(), self.calls.rng, exclude)
 
     async def _adopt(self) -> tuple[Leg, bytes] | None:
         """The standby of a hot call and its description as the survivor would get it, if it can still be had."""

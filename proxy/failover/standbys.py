@@ -19,14 +19,14 @@ from media.api import MediaError
 from proxy.backends import Backend, Backends, Verdict
 from proxy.calls import TALKING, Call, Calls, Leg
 from proxy.calls import standby as standby_of
+from proxy.calls.agreement import agrees
 from proxy.calls.listening import listen_beside
 from proxy.calls.standby import Standby
 from proxy.config import CallRule
 from proxy.failover.bring_up import BringUp, Refused, Undisturbed, abandon, told
 from proxy.failover.pace import Pace
-from proxy.failover.survivor import Hopeless, agrees, check, reinvite_once
+from proxy.failover.survivor import Hopeless, check, reinvite_once
 from proxy.sip.message import Field
-from proxy.sip.offer_answer import glare_delay_s
 from proxy.sip.uri import user_of
 
 log = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ class Standbys:
             check(call)
             if message.status != 491:
                 break
-            await asyncio.sleep(glare_delay_s(True, self._calls.rng))
+            await asyncio.sleep(leg.glare_delay_s(self._calls.rng))
         if message.status >= 300 or not message.sdp:
             raise Refused(f"{message.status} to a re-INVITE")
         leg.local_sdp, leg.remote_sdp, standby.offered = body, message.sdp, offer

@@ -7,20 +7,30 @@ with the new leg's description, or the answer to an offer of its own that the de
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
-from media.sdp import SdpError, agree, keys_known, parse
+from media.sdp import keys_known
 from proxy.calls import ENDED, Call, Calls, Leg
-from proxy.calls.standby import without_origin
+from proxy.calls.agreement import agrees, without_origin
+from proxy.calls.headers import retry_after_s
 from proxy.sip.message import SDP, Response
-from proxy.sip.offer_answer import glare_delay_s
 
 POLL_S = 0.02
-GLARE_ATTEMPTS = 12
+ATTEMPTS = 12
+BUSY = (500, 503, 504)
+BUSY_S = 1.0
 ROUNDS_MAX = 3
+UNACCEPTABLE = (415, 488, 606)  # what this backend offers; another one may offer something else
+
+Once = Callable[[], Awaitable[Response]]
 
 
 class Hopeless(Exception):
     """The call cannot be recovered; the text says why."""
+
+
+class Unwelcome(Exception):
+    """The surviving side does not want what this backend offers; the text says how it refused."""
 
 
 def check(call: Call) -> None:
@@ -43,7 +53,7 @@ def offer_of(call: Call, survivor: Leg) -> bytes:
 
 async def tell(calls: Calls, call: Call, survivor: Leg, leg: Leg, answer: bytes) -> bool:
     """Let the survivor know: `answer` is the description of the new `leg`, as it would get it as an answer. True: it
-    had to be sent a re-INVITE. Raises Hopeless, MediaError."""
+    had to be sent a re-INVITE. Raises Unwelcome, Hopeless, MediaError."""
     reinvite = call.reinvite
     if reinvite is not None and reinvite.leg is survivor:
         reinvite.answer_from(answer)
@@ -90,25 +100,39 @@ async def _knows(call: Call, survivor: Leg, leg: Leg, answer: bytes) -> bool:
 
 
 async def _reinvite(calls: Calls, call: Call, survivor: Leg, leg: Leg) -> bytes:
-    """Offer the new leg's description to the survivor, and keep what it answers. 491 is tried again within the back-off
-    band of who owns the Call-ID (RFC 3261 §14.1)."""
+    """Offer the new leg's description to the survivor, and keep what it answers."""
     sdp = await call.media.offer(call.id, leg.name, survivor.name, leg.remote_sdp)
-    for _ in range(GLARE_ATTEMPTS):
-        while survivor.offers_pending():
+    message = await reinvite(calls, call, survivor, sdp)
+    if message.status >= 300:
+        problem = f"the {survivor.name} side refused the re-INVITE: {message.status}"
+        raise Unwelcome(problem) if message.status in UNACCEPTABLE else Hopeless(problem)
+    survivor.local_sdp = sdp
+    survivor.remote_sdp = message.sdp or survivor.remote_sdp
+    return message.sdp
+
+
+async def reinvite(calls: Calls, call: Call, leg: Leg, sdp: bytes, once: Once | None = None) -> Response:
+    """A re-INVITE until it is accepted, or refused for good: 491 is tried again within the back-off band of who owns
+    the Call-ID (RFC 3261 §14.1), a busy peer (§14.2) when it says, or after a while. `once` asks instead of
+    `reinvite_once`. Raises Hopeless when the call ends, or when it is never otherwise."""
+    ask = once or (lambda: reinvite_once(calls, leg, sdp))
+    status = 0
+    for _ in range(ATTEMPTS):
+        while leg.offers_pending():
             await asyncio.sleep(POLL_S)
             check(call)
-        call.refuse_held_invites(survivor)
-        message = await reinvite_once(calls, survivor, sdp)
+        call.refuse_held_invites(leg)
+        message = await ask()
         check(call)
-        if message.status < 300:
-            survivor.local_sdp = sdp
-            survivor.remote_sdp = message.sdp or survivor.remote_sdp
-            return message.sdp
-        if message.status != 491:
-            raise Hopeless(f"the {survivor.name} side refused the re-INVITE: {message.status}")
-        ours = survivor.dialog is not None and survivor.dialog.call_id.startswith(call.id.encode())
-        await asyncio.sleep(glare_delay_s(ours, calls.rng))
-    raise Hopeless(f"the {survivor.name} side answers 491 for ever")
+        status = message.status
+        if status == 491:
+            await asyncio.sleep(leg.glare_delay_s(calls.rng))
+        elif status in BUSY and message.flow is not None:
+            await asyncio.sleep(retry_after_s(message) or BUSY_S)
+        else:
+            return message
+        check(call)
+    raise Hopeless(f"the {leg.name} side answers {status} for ever")
 
 
 async def reinvite_once(calls: Calls, leg: Leg, sdp: bytes) -> Response:
@@ -116,25 +140,8 @@ async def reinvite_once(calls: Calls, leg: Leg, sdp: bytes) -> Response:
     final: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
 
     def answered(message: Response) -> None:
-        if message.status < 200:
-            return
-        if message.status < 300:
-            if leg.dialog:
-                leg.dialog.refresh(message)
-            leg.acknowledge(calls.stack)
-        leg.inviting = None
         if not final.done():
             final.set_result(message)
 
-    leg.invite(calls.stack, [SDP], sdp, answered)
+    leg.reinvite(calls, [SDP], sdp, answered)
     return await final
-
-
-def agrees(told: bytes, now: bytes) -> bool:
-    """Does the survivor's session stay as it is when it is not told of the new description?"""
-    if not told or not now:
-        return told == now
-    try:
-        return agree(parse(told), parse(now))
-    except SdpError:
-        return False

@@ -16,9 +16,9 @@ from proxy.sip.dialog import CONFIRMED, ENDED, Dialog
 from proxy.sip.digest import DigestClient
 from proxy.sip.flow import Flow, host_port
 from proxy.sip.message import SDP, Field, Request, Response, contact, field
-from proxy.sip.offer_answer import glare_delay_s
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from proxy.sip.stack import Stack
+from proxy.sip.times import glare_delay_s
 from proxy.sip.uri import parse_uri
 
 Headers = Iterable[tuple[bytes, bytes]]

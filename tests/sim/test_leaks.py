@@ -8,7 +8,7 @@ import gc
 import pytest
 
 from proxy.calls import Call, Leg
-from proxy.calls.midcall import Reinvite
+from proxy.calls.reinvite import Reinvite
 from proxy.calls.setup import Setup
 from proxy.failover.recovery import Recovery
 from proxy.sip.client_transaction import ClientTransaction

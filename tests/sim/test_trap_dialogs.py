@@ -143,7 +143,7 @@ def test_a_caller_that_answers_491_for_ever_is_hung_up_on_with_a_reason() -> Non
         assert b"491" in (tap.of(b"BYE")[0].get(b"reason") or b"")
 
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(survivor, "GLARE_ATTEMPTS", 4)
+    monkeypatch.setattr(survivor, "ATTEMPTS", 4)
     try:
         assert play(script, mode="direct") == []
     finally:
