@@ -10,7 +10,7 @@ from proxy.config import HealthSettings
 from proxy.health import Diagnosis, Evidence
 from proxy.health.detector import Detector
 from proxy.health.silence import Silence
-from tests.unit.health.test_detector import SETTINGS, Patient
+from tests.unit.health.patient import SETTINGS, Patient
 
 TICK_S = 0.005
 REPORT_S = 0.01
