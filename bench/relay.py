@@ -2,10 +2,12 @@
 """RTP packets per second and core through the relay, beside rtpengine in user space in the same run.
 
 Both relays carry the same number of G.711 calls, one process each on CPU 1, and take turns under the load of a C
-program on CPU 0 that is sender and receiver of all calls. Saturated: for every packet that comes back the next one
-is sent, with so many on their way that the relay always has work; what counts is packets relayed per second of the
-relay's CPU time (user + system). Then both again at half the rate that they relayed when saturated, evenly spaced:
-the time from send() to the kernel's time stamp on what comes back is the added latency.
+program on CPU 0 that is sender and receiver of all calls. Ours carries as many again that were switched to another
+backend before (what their callers hear is rewritten to be one stream), and liveness watches the backends' legs.
+Saturated: for every packet that comes back the next one is sent, with so many on their way that the relay always has
+work; what counts is packets relayed per second of the relay's CPU time (user + system). Then all again at half the rate
+that they relayed when saturated, evenly spaced: the time from send() to the kernel's time stamp on what comes back is
+the added latency.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import asyncio
 import random
 import re
+import socket
 import statistics
 import subprocess
 import sys
@@ -28,10 +31,12 @@ from bench.common import cpu_s, on_cpu, progress, report
 from bench.rtpengine import Rtpengine
 from media.relay.client import RelayPlane
 from media.relay.link import RelayOptions
+from media.rtp import packet
 
 RELAY = "127.0.1.1"
 CALLERS, BACKENDS = "127.0.1.2", "127.0.1.3"
-FIRST_PORT = {"aqueduct": 10000, "rtpengine": 20000}
+FIRST_PORT = {"aqueduct": 10000, "switched": 11000, "rtpengine": 20000}
+DEAD = (BACKENDS, 9000)  # the backend from which the switched calls were moved away
 RELAY_CPU, LOAD_CPU = 1, 0
 SOCKETS = 8  # of the generator, on each side
 WINDOW = 512  # packets on their way when saturated
@@ -104,11 +109,37 @@ async def sockets(name: str, calls: int, offer: Callable[[str, bytes], Awaitable
     result = []
     for index in range(calls):
         port = FIRST_PORT[name] + 2 * (index % SOCKETS)
-        call = f"bench-{index}"
+        call = f"{name}-{index}"
         for_backend = await offer(call, SDP.format(host=CALLERS, port=port).encode())
         for_caller = await answer(call, SDP.format(host=BACKENDS, port=port).encode())
         result += [((CALLERS, port), place(for_caller)), ((BACKENDS, port), place(for_backend))]
     return result
+
+
+async def switched(plane: RelayPlane, calls: int) -> list[tuple[Place, Place]]:
+    """Calls that were moved to another backend after both sides had been heard."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as dead:
+        dead.bind(DEAD)
+        for index in range(calls):
+            call = f"switched-{index}"
+            port = FIRST_PORT["switched"] + 2 * (index % SOCKETS)
+            for_dead = await plane.offer(call, "a", "b1", SDP.format(host=CALLERS, port=port).encode())
+            await plane.answer(call, "b1", "a", SDP.format(host=DEAD[0], port=DEAD[1]).encode())
+            await plane.relay_counters()
+            dead.sendto(packet.pack(0, 1, 160, index, bytes(160)), place(for_dead))
+            while not (await plane.query(call)).streams[1].packets:
+                await asyncio.sleep(0.001)
+
+    def offer(call: str, sdp: bytes) -> Awaitable[bytes]:
+        return plane.offer(call, "a", "b2", sdp)
+
+    async def answer(call: str, sdp: bytes) -> bytes:
+        body = await plane.answer(call, "b2", "a", sdp)
+        plane.watch(call, "b2", "uas2")
+        await plane.switch(call, "a", "b2")
+        return body
+
+    return await sockets("switched", calls, offer, answer)
 
 
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
@@ -126,6 +157,9 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, object
             lambda call, sdp: plane.offer(call, "a", "b1", sdp),
             lambda call, sdp: plane.answer(call, "b1", "a", sdp),
         )
+        for name in plane.sessions():
+            plane.watch(name, "b1", "uas1")
+        moved = await switched(plane, options.calls)
         await plane.relay_counters()  # all is set up when this is answered
         theirs = await sockets(
             "rtpengine",
@@ -134,6 +168,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, object
             lambda call, sdp: asyncio.to_thread(peer.answer, call, sdp),
         )
         loads["aqueduct"] = Load(program, plane.relay_pid, ours)
+        loads["switched"] = Load(program, plane.relay_pid, moved)
         loads["rtpengine"] = Load(program, peer.process.pid, theirs)
         return take_turns(options, loads)
     finally:
@@ -172,7 +207,9 @@ def take_turns(options: argparse.Namespace, loads: dict[str, Load]) -> dict[str,
     return {
         "pps_per_core": {name: round(value) for name, value in pps.items()},
         "ratio_rtpengine": round(pps["aqueduct"] / pps["rtpengine"], 3),
+        "ratio_rtpengine_switched": round(pps["switched"] / pps["rtpengine"], 3),
         "added_latency_ms_p99": round(p99["aqueduct"], 3),
+        "added_latency_ms_p99_switched": round(p99["switched"], 3),
         "added_latency_ms_p99_rtpengine": round(p99["rtpengine"], 3),
         "half_load_pps": round(statistics.median(run.pps for run in paced["aqueduct"])),
         "half_load_relayed": round(statistics.median(run.relayed_share for run in paced["aqueduct"]), 5),

@@ -93,6 +93,7 @@ def relay_options(settings: Settings) -> RelayOptions:
         hosts=tuple(str(host) for host in settings.media.address),
         ports=(settings.media.ports.first, settings.media.ports.last),
         latch=LatchPolicy(settings.media.latch),
+        prompt=str(settings.media.prompt.resolve()) if settings.media.prompt else "",
     )
 
 

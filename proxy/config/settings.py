@@ -107,6 +107,9 @@ class MediaSettings(Section):
     latch: Literal["strict", "address", "any"] = "address"
     """Who may send media on a leg. strict: address and port of its SDP. address: any port of that address.
     any: the first source that sends (NAT)."""
+    prompt: Path | None = None
+    """A recording (WAV, 8 kHz, mono, 16 bits) that callers with G.711 hear while their backend is silent, over and over.
+    null: low noise."""
 
     @property
     def seen_as(self) -> str:

@@ -13,9 +13,10 @@ import random
 import socket
 import struct
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tests.testbed import capture
 from tests.testbed.audio import FRAME_S, FRAME_SAMPLES, SILENCE, tone
 from tests.testbed.sip_ping import Address
 
@@ -80,6 +81,7 @@ class Heard:
     ssrcs: set[int] = field(default_factory=set)
     backward: int = 0  # packets whose sequence number did not move on
     last_sequence: int | None = None
+    recorded: list[capture.Received] | None = None  # all that came, once somebody wants it
 
     def take(self, packet: bytes, now: float) -> None:
         if len(packet) < 12 or packet[0] >> 6 != 2 or packet[1] & 0x7F == DTMF_PAYLOAD_TYPE:
@@ -131,6 +133,7 @@ class Call:
         self._digit_began: int | None = None
         self._rtp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._rtp.bind((phones.host, 0))
+        self._rtcp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._loop.add_reader(self._rtp, self._hear)
 
     # --- SIP
@@ -278,20 +281,28 @@ class Call:
                 self.sent += 1
 
     def _hear(self) -> None:
-        now = self._loop.time()
-        while True:
-            try:
-                packet = self._rtp.recv(2048)
-            except BlockingIOError:
-                return
-            except OSError:
-                continue
-            self.heard.take(packet, now)
+        for packet in _received(self._rtp):
+            self.heard.take(packet, self._loop.time())
+            if self.heard.recorded is not None:
+                self.heard.recorded.append(capture.Received(self._loop.time(), packet))
+
+    def record(self) -> list[capture.Received]:
+        """What comes from now on, RTCP with it: that is listened for on the port above RTP (RFC 3550 §11)."""
+        self._rtcp.bind((self._phones.host, self._rtp.getsockname()[1] + 1))
+        self._loop.add_reader(self._rtcp, self._hear_reports)
+        self.heard.recorded = []
+        return self.heard.recorded
+
+    def _hear_reports(self) -> None:
+        for packet in _received(self._rtcp):
+            if self.heard.recorded is not None:
+                self.heard.recorded.append(capture.Received(self._loop.time(), packet, capture.RTCP_PORT))
 
     def close(self) -> None:
-        if self._rtp.fileno() >= 0:
-            self._loop.remove_reader(self._rtp)
-            self._rtp.close()
+        for sock in (self._rtp, self._rtcp):
+            if sock.fileno() >= 0:
+                self._loop.remove_reader(sock)
+                sock.close()
 
 
 class Phones:
@@ -383,6 +394,16 @@ class Phones:
                 call.speak(tick)
             tick, next_at = tick + 1, next_at + FRAME_S
             await asyncio.sleep(max(0.0, next_at - self._loop.time()))
+
+
+def _received(sock: socket.socket) -> Iterator[bytes]:
+    while True:
+        try:
+            yield sock.recv(2048)
+        except BlockingIOError:
+            return
+        except OSError:  # an ICMP error of an earlier packet
+            continue
 
 
 def _branch() -> str:

@@ -91,6 +91,12 @@ def test_addresses_for_media(address: str, expected: list[str], seen_as: str) ->
     assert Settings.model_validate_json(settings.model_dump_json()) == settings
 
 
+def test_a_prompt_is_played_by_the_relay() -> None:
+    assert relay_options(parse(GOOD)).prompt == ""
+    settings = parse(GOOD.replace("mode: relay", "prompt: /srv/please-hold.wav"))
+    assert "/srv/please-hold.wav" in relay_options(settings).argv()
+
+
 def test_each_listener_shows_the_address_of_its_family() -> None:
     sip = parse(GOOD.replace("advertise: null", 'advertise: [203.0.113.9, "2001:db8::9"]')).sip
     assert (sip.advertised("127.0.0.1"), sip.advertised("::1")) == ("203.0.113.9", "2001:db8::9")
