@@ -108,7 +108,7 @@ class MediaSettings(Section):
     """Who may send media on a leg. strict: address and port of its SDP. address: any port of that address.
     any: the first source that sends (NAT)."""
     prompt: Path | None = None
-    """A recording (WAV, 8 kHz, mono, 16 bits) that callers with G.711 hear while their backend is silent, over and over.
+    """A recording (WAV, 8 kHz, mono, 16 bits) that callers with G.711 hear over and over while their backend is silent.
     null: low noise."""
 
     @property
