@@ -64,6 +64,10 @@ async def serve(settings: Settings) -> None:
         log.warning("cannot restore: %s", problem)
     if restored:
         log.warning("restored %d calls", restored)
+    if isinstance(relay, RelayPlane):
+        unknown = await relay.release_orphans()
+        if unknown:
+            log.warning("the media relay carried %d lines of calls that nobody knows: they are ended", unknown)
     journal.start()
     control = ControlServer(control_path(settings), handlers(node))
     await control.start()

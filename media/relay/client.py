@@ -198,6 +198,23 @@ class RelayPlane:
         counters: dict[str, int] = await self._ask("counters")
         return counters
 
+    async def figures(self) -> dict[str, int | None]:
+        """For people: the relay process and what it carries. Raises MediaError."""
+        counters = await self.relay_counters()
+        names = ("lines", "spares", "orphans", "packets", "packet_errors", "late_packets")
+        return {
+            "pid": self._link.peer,
+            "sessions": len(self),
+            "restarts": self.counters["relay_restarts"],
+            "frozen": self._link.killed,
+            **{name: counters.get(name, 0) for name in names},
+        }
+
+    async def release_orphans(self) -> int:
+        """End what the relay carries for a predecessor and nobody has restored; how many lines. Raises MediaError."""
+        count: int = await self._ask("release")
+        return count
+
     # -- offer and answer ---------------------------------------------------------------------------------------
 
     def _exchange(self, job: _Job) -> asyncio.Future[bytes]:
@@ -271,7 +288,7 @@ class RelayPlane:
             host, asked, numbers = arguments
             self._stock.arrived(host, asked, numbers)
             self._serve(exhausted=len(numbers) < asked)
-        elif name in ("stats", "counters", "sync"):
+        elif name in ("stats", "counters", "sync", "released"):
             future = self._replies.pop(arguments[0], None)
             if future is not None and not future.done():
                 future.set_result(arguments[1] if len(arguments) > 1 else None)

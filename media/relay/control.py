@@ -52,8 +52,13 @@ class Control:
                 if not self.commands:  # else this comes again, when the last words have been heard
                     self._relay.drop(self)
                 return
-            self.commands.extend(self._frames.feed(data))
-            self._relay.has_commands(self)
+            for command in self._frames.feed(data):
+                if command[0] == "ping":  # a sign of life does not wait for its turn
+                    self.send(["pong"])
+                else:
+                    self.commands.append(command)
+            if self.commands:
+                self._relay.has_commands(self)
         except ProtocolError:
             self._relay.counters["protocol_errors"] += 1
             self._relay.drop(self)
@@ -188,6 +193,9 @@ class Control:
     def _sync(self, token: int) -> None:
         self.send(["sync", token])
 
+    def _release(self, token: int) -> None:
+        self.send(["released", token, self._relay.release_orphans()])
+
 
 _HANDLERS: dict[str, Callable[..., None]] = {
     "stock": Control._stock,
@@ -204,4 +212,5 @@ _HANDLERS: dict[str, Callable[..., None]] = {
     "query": Control._query,
     "counters": Control._counters,
     "sync": Control._sync,
+    "release": Control._release,
 }

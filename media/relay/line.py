@@ -37,6 +37,10 @@ class Line:
         self.rtcp = Stream(self, pair[1])
 
     @property
+    def packets(self) -> int:
+        return self.rtp.packets + self.rtcp.packets
+
+    @property
     def late(self) -> int:
         """Packets that came too late to be put into what its peer hears."""
         return self.rtp.rewriter.continuity.dropped if self.rtp.rewriter is not None else 0

@@ -1,5 +1,7 @@
 """The plane's connection to its relay process: starts it, connects, notices its death at once, starts it again.
 
+One that is frozen is killed: its sockets would keep the ports.
+
 The relay is started in a session of its own and ends by itself when nobody uses it, for it must outlive the
 process that started it. One that is found running at the socket is taken as it is.
 """
@@ -7,7 +9,12 @@ process that started it. One that is found running at the socket is taken as it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import signal
+import socket as sockets
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,6 +22,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from media.api import MediaError
+from media.relay.heartbeat import Heartbeat
 from media.relay.latch import LatchPolicy
 from media.relay.protocol import VERSION, Command, Frames, ProtocolError, frame
 
@@ -24,6 +32,8 @@ _CONNECT_INTERVAL_S = 0.01
 _RETRY_S = 0.2
 _PATIENCE_S = 1.0
 _END_S = 1.0
+_GREET_S = 2.0
+_CREDENTIALS = struct.Struct("3i")  # ucred: pid, uid, gid
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +68,10 @@ class Hello:
     lines: int  # that it carries already
 
 
+class Mute(MediaError):
+    """A relay took the connection and does not greet."""
+
+
 class RelayLink(asyncio.Protocol):
     """`options` None: the relay is somebody else's to start. `on_lost` is called once per connection that ends."""
 
@@ -75,6 +89,9 @@ class RelayLink(asyncio.Protocol):
         self._on_command = on_command
         self._on_lost = on_lost
         self._process: subprocess.Popen[bytes] | None = None
+        self._peer: int | None = None  # process id of who is connected
+        self._heartbeat = Heartbeat(loop, lambda: self.send(["ping"]), self._mute)
+        self.killed = 0  # relays that were frozen
         self._transport: asyncio.Transport | None = None
         self._frames = Frames()
         self._batch: list[Command] = []
@@ -92,10 +109,20 @@ class RelayLink(asyncio.Protocol):
         """Of the relay that this link has started."""
         return self._process.pid if self._process else None
 
+    @property
+    def peer(self) -> int | None:
+        """Process id of the relay that is connected, whoever started it."""
+        return self._peer if self._transport is not None else None
+
     async def open(self) -> Hello:
         """Connect to the relay that runs, or start one. Raises MediaError."""
-        if await self._connect():
-            return await self._greet()
+        try:
+            if await self._connect():
+                return await self._greet()
+        except Mute:
+            if self._options is None:
+                raise
+            self._kill(f"takes a connection and says nothing for {_GREET_S:.0f} s")
         if self._options is None:
             raise MediaError(f"no relay at {self._socket}")
         self._start(self._options)
@@ -175,11 +202,28 @@ class RelayLink(asyncio.Protocol):
         self._greeting = self._loop.create_future()
         self.send(["hello", VERSION])
         try:
-            return await asyncio.wait_for(self._greeting, 5.0)
+            hello = await asyncio.wait_for(self._greeting, _GREET_S)
         except TimeoutError:
             if self._transport is not None:
                 self._transport.abort()
-            raise MediaError("the relay does not greet") from None
+            raise Mute("the relay does not greet") from None
+        self._heartbeat.start()
+        return hello
+
+    def _mute(self, silent_s: float) -> None:
+        self._kill(f"says nothing for {silent_s * 1000:.0f} ms")
+
+    def _kill(self, why: str) -> None:
+        """It cannot be told to end, and while it lives nobody else can have its ports."""
+        if self._options is not None and self._peer:
+            log.error("media relay %d %s: it is frozen, and killed", self._peer, why)
+            self.killed += 1
+            with contextlib.suppress(OSError):
+                os.kill(self._peer, signal.SIGKILL)
+        else:
+            log.error("media relay %s", why)
+        if self._transport is not None:
+            self._transport.abort()
 
     def _flush(self) -> None:
         if self._batch and self._transport is not None:
@@ -188,9 +232,14 @@ class RelayLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is none by class
+        sock = transport.get_extra_info("socket")
+        self._peer, _, _ = _CREDENTIALS.unpack(
+            sock.getsockopt(sockets.SOL_SOCKET, sockets.SO_PEERCRED, _CREDENTIALS.size)
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self._heartbeat.stop()
         self._batch.clear()
         if self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
@@ -205,6 +254,8 @@ class RelayLink(asyncio.Protocol):
             for command in self._frames.feed(data):
                 if command[0] == "hello":
                     self._greeted(command)
+                elif command[0] == "pong":
+                    self._heartbeat.heard()
                 else:
                     self._on_command(command)
         except (ProtocolError, TypeError, ValueError, IndexError) as error:
@@ -217,7 +268,9 @@ class RelayLink(asyncio.Protocol):
         if self._greeting is None or self._greeting.done():
             return
         if version != VERSION:
-            self._greeting.set_exception(MediaError(f"the relay speaks version {version}, not {VERSION}"))
+            self._greeting.set_exception(
+                MediaError(f"the relay (process {self._peer}) speaks version {version}, not {VERSION}")
+            )
             return
         self._up = True
         self._greeting.set_result(Hello(instance, tuple((v6, host) for v6, host in addresses), lines))

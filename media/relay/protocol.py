@@ -24,6 +24,8 @@ From the client:
     query token [line…]
     counters token
     sync token
+    release token                               the lines of clients that are gone: nobody will open them again
+    ping                                        is answered as soon as it is read, before commands that wait
 From the relay:
     hello version instance [[family, address]…] in_use
     spares host asked [line…]                   fewer than asked: the range is exhausted
@@ -33,6 +35,8 @@ From the relay:
     stats token [[line, packets, octets, last, host, port, lost, first]…]
     counters token {name: count}
     sync token
+    released token count
+    pong
 
 A line's number is `host << 16 | port`: host is an index into the relay's addresses, port that of RTP.
 """
@@ -43,7 +47,7 @@ from typing import Any
 
 import msgpack
 
-VERSION = 5
+VERSION = 6
 MAX_FRAME = 4 * 1024 * 1024
 
 Command = list[Any]

@@ -30,6 +30,7 @@ from media.rtp.formats import read
 
 _ROUND_EVENTS = 256
 _COMMANDS_S = 0.001
+_CLOSED_MAX = 32  # orphans a round: less than a millisecond
 _READ = select.EPOLLIN
 
 
@@ -163,13 +164,18 @@ class Relay:
 
     def _remove_orphans(self, now: float) -> None:
         # Times of orphans are ascending: the first that is still to live ends the search.
-        while self._orphans:
+        for _ in range(min(_CLOSED_MAX, len(self._orphans))):
             number, until = next(iter(self._orphans.items()))
             if until > now:
                 return
             self.counters["orphans_removed"] += 1
             self.close(number)
         self._check_idle()
+
+    def release_orphans(self) -> int:
+        """Nobody will take them up any more: their time is over. Returns how many there were."""
+        self._orphans = dict.fromkeys(self._orphans, 0.0)
+        return len(self._orphans)
 
     def _check_idle(self) -> None:
         if self._exit_when_idle and not self._controls and not self.lines:
@@ -287,6 +293,7 @@ class Relay:
         for stream in (line.rtp, line.rtcp):
             self._table[stream.sock.fileno()] = None
         self.liveness.forget(line)
+        self.counters["packets"] += line.packets
         line.close()
         self.hosts[number >> 16].give_back(number & 0xFFFF)
 
@@ -297,5 +304,6 @@ class Relay:
             spares=len(self._spares),
             orphans=len(self._orphans),
             packet_errors=self._buffer.errors + self.counters["packet_errors"],
+            packets=self.counters["packets"] + sum(line.packets for line in self.lines.values()),
             late_packets=sum(line.late for line in self.lines.values()),
         )

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,10 @@ class ControlServer:
         except (ValueError, KeyError, TypeError):
             return _refusal(f"not a command; known are {', '.join(sorted(self._handlers))}")
         try:
-            return await _encode({"ok": True, "result": handler(command)})
+            result = handler(command)
+            if isinstance(result, Awaitable):
+                result = await result
+            return await _encode({"ok": True, "result": result})
         except ControlError as error:
             return _refusal(str(error))
         except Exception as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from media.api import MediaPlane
+from media.api import MediaError, MediaPlane
+from media.relay.client import RelayPlane
 from proxy.admin.control import ControlError, Handler
 from proxy.backends import Backend
 from proxy.calls import Call
@@ -31,7 +32,7 @@ def handlers(node: Node) -> dict[str, Handler]:
     }
 
 
-def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
+async def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
     stall = node.stall.worst_ms
     if reset_stall:
         node.stall.worst_ms = 0.0
@@ -47,6 +48,7 @@ def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
         "counts": dict(node.calls.counts),
         "transports": [transport_row(transport) for transport in stack.transports],
         "media": {mode: dict(plane.counters) for mode, plane in _planes(node).items()},
+        "relay": await relay_row(node.relay) if isinstance(node.relay, RelayPlane) else None,
         "refusals": {str(refusal): count for refusal, count in node.failovers.refusals.items()},
         "moving": sorted({*(backend.name for backend in node.failovers.moving), *node.reanchors.moving}),
         "backends": [backend_row(node, backend) for backend in node.backends],
@@ -55,6 +57,13 @@ def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
             for each in (node.rtpengine.nodes if node.rtpengine is not None else ())
         ],
     }
+
+
+async def relay_row(relay: RelayPlane) -> dict[str, Any]:
+    try:
+        return await relay.figures()
+    except MediaError as error:
+        return {"down": str(error)}
 
 
 def _planes(node: Node) -> dict[str, MediaPlane]:
