@@ -15,7 +15,7 @@ from media.api import MediaPlane
 from media.rtpengine import RtpenginePlane
 from proxy.backends import Backends
 from proxy.calls import Calls, listening
-from proxy.config import Settings
+from proxy.config import Listen, Settings
 from proxy.failover import Failovers, Reanchors
 from proxy.health import Health
 from proxy.health.synthetic import Synthetic
@@ -64,26 +64,28 @@ class Node:
         self.started_at = loop.time()
 
     async def start(self) -> None:
-        """Open the sockets and begin to watch. Raises OSError when an address cannot be bound."""
-        sip = self.settings.sip
-        for listen in sip.listen:
-            bind, advertised = (listen.host, listen.port), sip.advertised(listen.host)
-            if listen.transport == "udp":
-                self.stack.transports.append(UdpTransport(self.network, bind, self.stack.receive, advertised))
-                continue
-            tcp = TcpTransport(
-                self.network,
-                self.timers,
-                bind,
-                self.stack.receive,
-                self.stack.flow_closed,
-                advertise=advertised,
-                message_bytes_max=sip.message_bytes_max,
-            )
-            await tcp.listen()
-            self.stack.transports.append(tcp)
+        """Open the sockets and begin to watch. Raises OSError, which says of which listener."""
+        # TCP first: its sockets are opened by the loop's leave, and what comes over UDP meanwhile would meet no call.
+        for listen in sorted(self.settings.sip.listen, key=lambda listen: listen.transport == "udp"):
+            try:
+                await self._listen(listen)
+            except OSError as error:
+                raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror or error}") from error
         self.health.start()
         self.synthetic.start()
+
+    async def _listen(self, listen: Listen) -> None:
+        sip = self.settings.sip
+        bind, advertised = (listen.host, listen.port), sip.advertised(listen.host)
+        if listen.transport == "udp":
+            self.stack.transports.append(UdpTransport(self.network, bind, self.stack.receive, advertised))
+            return
+        tcp = TcpTransport(
+            self.network, self.timers, bind, self.stack.receive, self.stack.flow_closed, advertise=advertised,
+            message_bytes_max=sip.message_bytes_max,
+        )  # fmt: skip
+        await tcp.listen()
+        self.stack.transports.append(tcp)
 
     async def stop(self) -> None:
         """Stop without ending the calls: their legs stand, the relay goes on, a successor may take them up

@@ -26,6 +26,7 @@ from proxy.admin.control import ControlServer
 from proxy.admin.orders import handlers
 from proxy.config import WILDCARDS, Settings
 from proxy.journal import Journal
+from proxy.lock import Lock
 from proxy.net.api import Network
 from proxy.net.asyncio_network import AsyncioNetwork
 from proxy.node import Node
@@ -45,11 +46,22 @@ def control_path(settings: Settings) -> Path:
 async def serve(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT. Raises OSError when a socket cannot be had, MediaError when the relay cannot."""
     loop = asyncio.get_running_loop()
-    rng = random.Random()
+    # Where other servers read their configuration again; it must not end the calls' node.
+    loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP: the configuration is not read again while calls live")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a TCP connection each
     state_dir = settings.node.state_dir
     state_dir.mkdir(parents=True, exist_ok=True)
+    lock = Lock(state_dir)
+    try:
+        await _serve(settings, loop)
+    finally:
+        lock.close()
+
+
+async def _serve(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
+    rng = random.Random()
+    state_dir = settings.node.state_dir
     direct = DirectPlane(loop, rng, settings.media.seen_as)
     relay = await RelayPlane.start(relay_options(settings), rng) if settings.uses_media("relay") else direct
     rtpengine = await start_rtpengine(settings, rng) if settings.uses_media("rtpengine") else None

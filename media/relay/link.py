@@ -129,7 +129,8 @@ class RelayLink(asyncio.Protocol):
         until = self._loop.time() + self._options.start_timeout_s
         while not await self._connect():
             if self._process is not None and self._process.poll() is not None:
-                raise MediaError(f"the relay ended at once with status {self._process.returncode}")
+                where, status = ", ".join(self._options.hosts), self._process.returncode
+                raise MediaError(f"the media relay for {where} ended at once with status {status}; why, it says above")
             if self._loop.time() > until:
                 raise MediaError(f"the relay did not listen at {self._socket} in time")
             await asyncio.sleep(_CONNECT_INTERVAL_S)

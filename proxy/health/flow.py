@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from proxy.health.evidence import Evidence
-from proxy.net.api import Address, Network, TcpStream
+from proxy.net.address import host_port
+from proxy.net.api import Address, Network, TcpStream, UdpPort
 from proxy.sip.framing import FramingError, StreamFramer
 
 CONNECT_TIMEOUT_S = 1.0
@@ -21,6 +23,8 @@ CONNECT_TIMEOUT_S = 1.0
 CONNECT_APART_S = 0.02
 CONNECT_APART_MAX_S = 1.0
 ANSWER_BYTES_MAX = 65536
+
+log = logging.getLogger(__name__)
 
 OnAnswer = Callable[[bytes], None]
 OnTrouble = Callable[[Evidence], None]
@@ -45,24 +49,51 @@ def trouble(error: OSError) -> Evidence | None:
 
 
 class UdpFlow:
+    """Without a route to the backend there is no connected socket: that is tried again, and the backend is silent."""
+
     def __init__(
         self, network: Network, local_host: str, remote: Address, on_answer: OnAnswer, on_trouble: OnTrouble
     ) -> None:
+        self._network = network
+        self._local_host = local_host
         self._remote = remote
+        self._on_answer = on_answer
         self._on_trouble = on_trouble
-        self._port = network.udp(
-            (local_host, 0), lambda data, _source: on_answer(data), remote=remote, on_error=self._on_error
-        )
+        self._tried_at = 0.0
+        self._port = self._open()
 
     @property
     def local(self) -> Address:
-        return self._port.local
+        return self._port.local if self._port is not None else (self._local_host, 0)
 
     def send(self, data: bytes) -> None:
-        self._port.send(data, self._remote)
+        if self._port is None:
+            self._try_again()
+        if self._port is not None:
+            self._port.send(data, self._remote)
 
     def close(self) -> None:
-        self._port.close()
+        if self._port is not None:
+            self._port.close()
+
+    def _try_again(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._tried_at >= CONNECT_APART_MAX_S:
+            self._tried_at = now
+            self._port = self._open()
+            if self._port is not None:
+                log.warning("there is a way to %s now", host_port(self._remote))
+
+    def _open(self) -> UdpPort | None:
+        try:
+            return self._network.udp(
+                (self._local_host, 0), lambda data, _source: self._on_answer(data), remote=self._remote,
+                on_error=self._on_error,
+            )  # fmt: skip
+        except OSError as error:
+            level = logging.DEBUG if self._tried_at else logging.WARNING
+            log.log(level, "no way to %s: %s; it is tried again", host_port(self._remote), error.strerror)
+            return None
 
     def _on_error(self, error: OSError) -> None:
         evidence = trouble(error)
