@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 
 import pytest
 
+from media.relay.client import RelayPlane
 from media.rtp import packet, rtcp
 from media.rtp.packet import RtpPacket
 from tests.unit.media.descriptions import audio
@@ -123,6 +125,29 @@ def test_a_second_switch_and_one_back_do_not_show_either(tmp_path: Path) -> None
                 (backend.ssrc, 7, True),
                 (backend.ssrc, 8, True),
             ]
+
+    run(test())
+
+
+def test_the_stream_goes_on_when_another_proxy_takes_the_session_up(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with relay_bed(tmp_path) as bed:
+            caller, backend, backup = bed.peer(CALLER), bed.peer(BACKEND), bed.peer(BACKUP)
+            _, _, for_backup = await moved(bed, caller, backend, backup)
+            backup.say(for_backup, WORDS)
+            heard = [caller.hear_packet()]
+            snapshot = bed.plane.snapshot("c")
+            await bed.plane.close()
+            bed.plane = await RelayPlane.start(bed.options, random.Random(8))
+            bed.plane.restore("c", snapshot)
+            await bed.settle()
+            backup.say(for_backup, WORDS)
+            heard.append(caller.hear_packet())
+            assert [(each.ssrc, each.sequence, each.marker) for each in heard] == [
+                (backend.ssrc, 6, True),
+                (backend.ssrc, 7, False),
+            ]
+            assert heard[1].timestamp == heard[0].timestamp + 160
 
     run(test())
 
