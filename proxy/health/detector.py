@@ -269,7 +269,7 @@ class Detector:
         elif self._is_mute(now) and witness_at >= now - self.joint.needed / 2:
             reason = f"{self.flows.explain(now)}, and {self.misses} probes without answer"
             self._commit(now, Sip.SILENT, reason, Evidence.RTP_SILENT)
-        elif self.misses >= self.settings.fall and silence >= needed:
+        elif self.misses >= self.settings.fall and silence >= needed and not self._flowed_just_now(now):
             reason = f"no answer for {silence * 1000:.0f} ms to {self.misses} probes"
             if witness_at >= now - needed / 2:
                 self._commit(now, Sip.SILENT, reason, Evidence.OPTIONS_TIMEOUT)
@@ -281,6 +281,12 @@ class Detector:
         elif self.misses >= DOUBT_MISSES and silence >= needed / 2 and self.signs.sip is not Sip.UNHEARD:
             reason = f"no answer for {silence * 1000:.0f} ms to {self.misses} probes"
             self._doubt(now, reason, Evidence.OPTIONS_TIMEOUT)
+
+    def _flowed_just_now(self, now: float) -> bool:
+        """Its streams have gone on without its SIP, and are silent now, but not yet for long enough to mean anything."""
+        trouble_at = min(self._trouble.values(), default=now)
+        silence = self.flows.silence(now)
+        return self.flows.alive_at - trouble_at >= FLOWING_S and 0 < silence < self.joint.needed
 
     def _is_mute(self, now: float) -> bool:
         """Neither its streams nor its SIP have been heard for long enough."""

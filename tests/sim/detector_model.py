@@ -166,10 +166,10 @@ class Path:
         self.host = "up"
         self.icmp_tokens: int | None = None  # ICMP errors that its kernel may still send; None: no limit
         weather = world.weather
-        self._there = self._back = None
+        self._there = self.back = None
         if weather.burst_s:
             self._there = Bursts(weather, world.rng, world.until)
-            self._back = Bursts(weather, world.rng, world.until)
+            self.back = Bursts(weather, world.rng, world.until)
         self._hiccup_from = self._hiccup_to = -1.0
         self._draw_hiccup(0.0)
 
@@ -199,7 +199,7 @@ class Path:
             return
         else:
             at = self._after_hiccup(at)
-        back = self.crosses(at, self._back)
+        back = self.crosses(at, self.back)
         if back is None:
             return
         if closed:

@@ -9,6 +9,7 @@ checker asks: whose voice reaches this endpoint now?
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
@@ -16,6 +17,8 @@ from typing import Any
 from media.api import Capability, MediaError, MediaEvent, SessionStats, StreamStats
 from media.sdp import Description, Origin, SdpError, is_unspecified, parse, rewrite
 from proxy.net.api import Address
+from tests.sim.liveness import STEADY_S, SimLiveness
+from tests.sim.loop import ProcessLoop, SimulatedLoop
 from tests.sim.network import SimHost, SimNetwork
 
 PTIME_S = 0.02
@@ -35,26 +38,31 @@ class Stream:
         self.fenced = 0
         self.first_packet_at = 0.0
         self.last_packet_at = 0.0
-        self._flowing_since: float | None = None
+        self.flows_since: float | None = None
+        self.silent_since: float | None = None  # the last packet of a steady stream that ought to flow
         self._counted = 0
 
     def settle(self, now: float, fenced: bool, flows: Callable[[Address], bool]) -> None:
         """Count what has come until now, then see whether more will come."""
-        if self._flowing_since is not None:
-            due = int((now - self._flowing_since) / PTIME_S + 1e-6)
+        if self.flows_since is not None:
+            due = int((now - self.flows_since) / PTIME_S + 1e-6)
             if due > self._counted:
                 if fenced:
                     self.fenced += due - self._counted
                 else:
                     if not self.packets:
-                        self.first_packet_at = self._flowing_since + (self._counted + 1) * PTIME_S
+                        self.first_packet_at = self.flows_since + (self._counted + 1) * PTIME_S
                     self.packets += due - self._counted
-                    self.last_packet_at = self._flowing_since + due * PTIME_S
+                    self.last_packet_at = self.flows_since + due * PTIME_S
                 self._counted = due
-        if self.remote is None or not flows(self.remote):
-            self._flowing_since = None
-        elif self._flowing_since is None:
-            self._flowing_since, self._counted = now, 0
+        if self.remote is None:
+            self.flows_since = self.silent_since = None
+        elif not flows(self.remote):
+            if self.flows_since is not None and now - self.flows_since >= STEADY_S:
+                self.silent_since = self.last_packet_at
+            self.flows_since = None
+        elif self.flows_since is None:
+            self.flows_since, self.silent_since, self._counted = now, None, 0
 
 
 class Leg:
@@ -135,7 +143,7 @@ class SimMedia:
     """A relay on the host of a node, as its own process: it goes on when the node dies."""
 
     anchors = True
-    capabilities: frozenset[Capability] = frozenset({"fork", "bridge", "mix"})
+    capabilities: frozenset[Capability] = frozenset({"fork", "bridge", "mix", "liveness"})
 
     def __init__(self, audio: Audio, host: SimHost, rng: Random) -> None:
         self._audio = audio
@@ -147,6 +155,9 @@ class SimMedia:
         self._bridged: dict[Party, tuple[Party, ...]] = {}  # whom each party of a bridge or mix hears
         self._next_port = 20_000
         self._connection = b"IN IP4 " + host.address.encode()
+        self._listeners: list[tuple[SimulatedLoop, Callable[[MediaEvent], None]]] = []
+        self._context = contextvars.copy_context()
+        self._liveness = SimLiveness(audio.network, self._streams_of, self._tell)
         audio.relays[host.address] = self
 
     def __len__(self) -> int:
@@ -175,6 +186,20 @@ class SimMedia:
         else:
             other = next((found for each in others if (found := self._find(*each)) is not None), None)
         return other.streams[line].remote if other is not None and line < len(other.streams) else None
+
+    def _streams_of(self, party: Party) -> list[Stream]:
+        leg = self._find(*party)
+        return leg.streams if leg is not None and not leg.fenced else []
+
+    def _tell(self, event: MediaEvent) -> None:
+        """Through the socket of the process that listens, if it lives."""
+        for loop, listener in self._listeners:
+            if loop is not self._host.loop:
+                continue
+            if isinstance(loop, ProcessLoop):
+                loop.deliver(self._context, listener, event)
+            else:
+                loop.call_soon(listener, event)
 
     # MediaPlane
 
@@ -285,6 +310,7 @@ class SimMedia:
         for name in list(state.legs) if leg is None else [leg]:
             gone = state.legs.pop(name, None)
             self._unbridge((session, name))
+            self._liveness.forget((session, name))
             state.forks.pop(name, None)
             for port in gone.ports if gone else ():
                 del self._behind[port]
@@ -294,7 +320,8 @@ class SimMedia:
             del self._sessions[session]
 
     def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
-        pass
+        if self._find(session, leg) is not None:
+            self._liveness.watch((session, leg), group, timeout_s)
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         return self._answer_at_once(self._stats, session)
@@ -328,6 +355,7 @@ class SimMedia:
 
     def subscribe(self, listener: Callable[[MediaEvent], None]) -> None:
         """This relay never dies."""
+        self._listeners.append((self._host.loop, listener))
 
     async def close(self) -> None:
         """Its sessions go on."""

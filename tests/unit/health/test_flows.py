@@ -310,3 +310,15 @@ def test_patience_can_be_set(key: str, value: int) -> None:
         patient.detector.fast = False
     verdict = Verdict.SUSPECT if key == "rtp_suspect_ms" else Verdict.DOWN
     assert value <= when(patient, verdict, at) <= value + 15
+
+
+def test_streams_that_falter_behind_a_dead_sip_are_waited_for() -> None:
+    """Probes alone are silent for long enough just when the streams have begun to be: they flowed a moment ago."""
+    patient = Talking()
+    patient.answers = False
+    patient.run(0.15)
+    patient.fall_silent()
+    at = patient.now
+    patient.run(0.09)
+    assert "down" not in patient.verdicts
+    assert when(patient, Verdict.DOWN, at) <= 115
