@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,7 @@ class Trial:
     calls: int
     moved: int
     detection_ms: float
+    first_evidence: str
     all_moved_ms: float | None
     outcome: Outcome
 
@@ -74,6 +76,7 @@ async def carry_over(parties: Parties, server: Server, primary: Process, argumen
         calls=arguments.calls,
         moved=min(report["moved"], outcome.ended_well),
         detection_ms=(report["detected_at"] - struck_at) * 1000,
+        first_evidence=report["evidence"][0] if report["evidence"] else report["cause"],
         all_moved_ms=report["all_moved_ms"],  # None: none was moved
         outcome=outcome,
     )
@@ -108,6 +111,7 @@ def summary(trials: list[Trial]) -> dict[str, object]:
         "moved": moved,
         "lost": calls - moved,
         "detection_ms": spread([t.detection_ms for t in trials]),
+        "first_evidence": dict(Counter(t.first_evidence for t in trials)),
         "gap_ms": spread([gap for t in trials for gap in t.outcome.gaps_ms], worst=True),
         "all_moved_ms": round(statistics.median(durations), 1) if durations else None,
         "all_moved_ms_max": round(max(durations), 1) if durations else None,
