@@ -25,7 +25,7 @@ test-unit: .venv/ready ## protocol machines and pure functions (seconds)
 	@$(PYTEST) tests/unit tests/fuzz
 
 test-sim: .venv/ready ## the node in virtual time, with faults
-	@$(PYTEST) tests/sim
+	@$(PYTEST) -n auto tests/sim
 
 test-sipp: compile sipp ## every call flow against SIPp
 	@$(PYTEST) tests/sipp

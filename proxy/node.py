@@ -16,7 +16,7 @@ from media.rtpengine import RtpenginePlane
 from proxy.backends import Backends
 from proxy.calls import Calls, listening
 from proxy.config import Listen, Settings
-from proxy.failover import Failovers, Reanchors
+from proxy.failover import Comfort, Failovers, Reanchors
 from proxy.health import Health
 from proxy.health.synthetic import Synthetic
 from proxy.net.api import Network
@@ -51,6 +51,7 @@ class Node:
         self.health = Health(self.backends, network, loop, rng, sip.listen[0].host, settings.node.name)
         self.failovers = Failovers(self.calls, self.backends, self.health, loop)
         self.reanchors = Reanchors(self.calls, self.backends, self.failovers.open_report, loop)
+        Comfort((relay, rtpengine) if rtpengine is not None else (relay,), self.health)
         self.calls.on_live_result = self.health.report_live
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
         relay.subscribe(self.health.media)
