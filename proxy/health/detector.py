@@ -283,7 +283,7 @@ class Detector:
             self._doubt(now, reason, Evidence.OPTIONS_TIMEOUT)
 
     def _flowed_just_now(self, now: float) -> bool:
-        """Its streams have gone on without its SIP, and are silent now, but not yet for long enough to mean anything."""
+        """Its streams have gone on without its SIP, and are silent now, but not yet for long enough to mean it."""
         trouble_at = min(self._trouble.values(), default=now)
         silence = self.flows.silence(now)
         return self.flows.alive_at - trouble_at >= FLOWING_S and 0 < silence < self.joint.needed

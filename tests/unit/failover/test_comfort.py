@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -32,7 +33,7 @@ class Watching:
         self.listener = listener
 
     def goes(self, *verdicts: Verdict) -> None:
-        for previous, verdict in zip(verdicts, verdicts[1:], strict=False):
+        for previous, verdict in pairwise(verdicts):
             self.listener(VerdictChanged(BACKEND, previous, verdict, None, "", 0.0, None, ()))
 
 
