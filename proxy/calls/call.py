@@ -20,6 +20,7 @@ from proxy.sip.server_transaction import ServerTransaction
 if TYPE_CHECKING:
     from proxy.backends import Backend
     from proxy.calls.calls import Calls
+    from proxy.calls.pairs import Bond
     from proxy.calls.reinvite import Reinvite
     from proxy.calls.setup import Setup
     from proxy.calls.standby import Standby
@@ -52,7 +53,7 @@ class Call:
     """`uri`, `from_value`, `to_value` and `fields` are what the INVITE asked for: a recovery asks a backup the same."""
 
     __slots__ = (
-        "_fields", "a", "answered_at", "b", "calls", "created_at", "from_value", "held_events", "holders", "id",
+        "_fields", "a", "answered_at", "b", "bond", "calls", "created_at", "from_value", "held_events", "holders", "id",
         "legs_made", "media", "min_se_s", "on_ended", "reinvite", "setup", "standby", "state", "to_value", "uri",
     )  # fmt: skip
 
@@ -65,6 +66,7 @@ class Call:
         self.answered_at = 0.0
         self.a: Leg = None  # type: ignore[assignment]  # set by Calls before anybody sees the call
         self.b: Leg | None = None
+        self.bond: Bond | None = None  # with the calls that its backend has connected it to
         self.standby: Standby | None = None  # of a hot call, when it stands
         self.uri = b""
         self.from_value = b""

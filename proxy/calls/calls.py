@@ -18,6 +18,7 @@ from proxy.calls.call import ENDED, TALKING, Call, HeldRequest
 from proxy.calls.headers import retry_after_s
 from proxy.calls.invite import forwarded, invite
 from proxy.calls.leg import Leg
+from proxy.calls.pairs import Pairs
 from proxy.calls.setup import Setup
 from proxy.config import MediaMode, Settings
 from proxy.net.api import Address
@@ -63,12 +64,14 @@ class Calls:
         self.index: dict[bytes, Leg] = {}  # by our tag
         self.counts: Counter[str] = Counter()
         self.left_behind: dict[str, list[tuple[Dialog, Flow]]] = {}  # by backend: dialogs that it may still hold
+        self.pairs = Pairs(self)
         # Another leg is to take its place. True: that will be done, and what was asked of it is asked of that one.
         self.on_leg_lost: Callable[[Call, Leg, str], bool] = lambda call, leg, why: False
         self.on_dialog_unknown: Callable[[Leg], None] = lambda leg: None
         self.on_changed: Callable[[Call], None] = lambda call: None  # its snapshot is another one now, or none
         self.on_settled: Callable[[Call], None] = lambda call: None  # it stands, or descriptions have been exchanged
         self.on_standby_lost: Callable[[Call, str], None] = lambda call, why: None
+        self.on_bonded: Callable[[Call], None] = lambda call: None  # its bond is another one
         self.on_ended: Callable[[Call], None] = lambda call: None
         self.on_live_result: Callable[[Backend, bool], None] = lambda backend, ok: None
         stack.core = self
@@ -93,7 +96,7 @@ class Calls:
             transaction.reply(481)
             return
         self.on_changed(call)
-        if leg.backend is not None and leg.backend.fenced:
+        if leg.lost or (leg.backend is not None and leg.backend.fenced):
             self.counts["fenced_requests"] += 1
             transaction.reply(481)  # its calls are being carried over: a late BYE of the dead must not end one
         elif call.held_events is None or (request.method == b"BYE" and leg.dialog):
@@ -158,6 +161,7 @@ class Calls:
             self.drop_leg(call.a)
             return
         self.register(call)
+        self.pairs.hear(call, call.a, request)
         call.setup = setup = Setup(self, call, request, transaction)
         try:
             setup.place(backend)
@@ -384,8 +388,9 @@ class Calls:
         on_ended, call.on_ended = call.on_ended, None
         if on_ended:
             on_ended()
-        self.on_changed(call)
         self.on_ended(call)
+        self.pairs.leave(call)
+        self.on_changed(call)
 
     def invite_cseq(self, leg: Leg) -> int:
         """CSeq of the INVITE that the peer of `leg` is answering."""

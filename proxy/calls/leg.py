@@ -34,7 +34,7 @@ class Leg:
     """
 
     __slots__ = (
-        "asked", "backend", "call", "dialog", "flow", "invited", "inviting", "local_sdp", "name", "on_ack",
+        "asked", "backend", "call", "dialog", "flow", "invited", "inviting", "local_sdp", "lost", "name", "on_ack",
         "remote_sdp", "tag", "timer",
     )  # fmt: skip
 
@@ -49,6 +49,7 @@ class Leg:
         self.inviting: InviteClientTransaction | None = None
         self.invited: InviteServerTransaction | None = None
         self.on_ack: Callable[[Request], None] | None = None  # the ACK brings the answer to a late offer
+        self.lost = False  # it is given up, whatever its peer says from now on: another one takes its place
         self.local_sdp = b""
         self.remote_sdp = b""
         self.timer: LegTimer | None = None

@@ -42,6 +42,7 @@ def receive(calls: Calls, leg: Leg, request: Request, transaction: ServerTransac
         return
     if request.flow:
         leg.flow = request.flow
+    bonded = calls.pairs.hear(call, leg, request)
     if method == b"BYE":
         transaction.reply(200)
         calls.end(call, f"BYE from the {leg.name} side", fields=crossing(request), skip=leg)
@@ -51,6 +52,8 @@ def receive(calls: Calls, leg: Leg, request: Request, transaction: ServerTransac
     elif method == b"UPDATE":
         own.refresh(request)
         _updated(calls, call, leg, request, transaction, other)
+    elif bonded and method == b"INFO" and not request.body:
+        transaction.reply(200)  # it was for us alone
     elif method == b"PRACK":
         _pracked(calls, call, leg, request, transaction, other)
     elif method == b"REFER":

@@ -71,6 +71,7 @@ class Reinvite:
                 self.calls.dialog_gone(call, self.other, message)
             return
         other = self.other
+        self.calls.pairs.hear(call, other, message)
         if not message.sdp:
             self._reply(message, message.body)
             return

@@ -163,6 +163,7 @@ class Setup:
         fork = self._fork(leg, placed, message)
         fork.b.confirm(message)
         leg.dialog = fork.b
+        self.calls.pairs.hear(self.call, leg, message)
         if not message.sdp:
             self._stand(leg, fork, placed, message, message.body)
             return

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from proxy.calls.calls import Calls
     from proxy.calls.leg import Leg
 
-VERSION = 2
+VERSION = 3
 CSEQ_GAP = 16  # RFC 3261 §12.2.2: a CSeq that is higher by more than one is no error
 
 
@@ -42,6 +42,7 @@ def snapshot(call: Call) -> dict[str, Any]:
         "a": _leg(call.a, now),
         "b": _leg(call.b, now) if call.b else None,
         "standby": _standby(call.standby, now) if call.standby else None,
+        "bond": [call.bond.kind, call.bond.name] if call.bond else None,
         "media": call.media.snapshot(call.id),
         "mode": call.calls.media_mode(call),
     }
@@ -111,6 +112,8 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg], elapsed_s: fl
     call.media.restore(call.id, state["media"])
     calls.register(call)
     listen(calls, call)
+    if state["bond"] is not None:
+        calls.pairs.join(call, *state["bond"])
     return call
 
 

@@ -187,6 +187,12 @@ class RecoverySettings(Section):
     """INVITEs without any answer at one backup; a default UDP receive buffer holds about 90."""
     verify_audio_ms: int = Field(default=500, ge=20, le=10000)
     """Within this, audio must flow on a recovered leg."""
+    bypass: bool = True
+    """Two people whom the dead backend had connected (X-Aqueduct-Pair) talk on past it until the backup has both."""
+    bypass_max_s: int = Field(default=120, ge=1, le=3600)
+    """So long they may talk on without any backup; then their calls end as at the deadline."""
+    settle_ms: int = Field(default=200, ge=0, le=10000)
+    """When all calls that belong together are answered by the backup, the time that it gets to connect them."""
     outbound_user: str | None = Field(default=None, min_length=1)
     """User part that a recovered outbound call is placed to on the backup; null: as it was dialled."""
     answer_timeout_ms: int = Field(default=2000, ge=100, le=60000)

@@ -17,6 +17,7 @@ from media.sdp import begin_handshake
 from proxy.backends import Backend
 from proxy.calls import ENDED, TALKING, Call, Calls, Leg, session_timer
 from proxy.calls.headers import own
+from proxy.calls.pairs import PAIR
 from proxy.failover.pace import Pace
 from proxy.failover.survivor import Hopeless, check, offer_of
 from proxy.sip.client_transaction import InviteClientTransaction
@@ -184,7 +185,13 @@ def told(calls: Calls, call: Call, old: Leg, state: str, why: str) -> tuple[Fiel
     """What a backend is told of a session that another one had, on its leg `old` (docs/failover.md)."""
     assert old.backend
     talked = int(calls.now() - call.answered_at) if call.state == TALKING else 0
+    bond = call.bond
+    mates: tuple[Field, ...] = ()
+    if bond is not None:
+        name = bond.name.decode(errors="replace")
+        mates = (own("Pair", name) if bond.kind == PAIR else own("Conference", name),)
     return (
+        *mates,
         own("Call", call.id),
         own("State", state),
         own("Recovered-From", old.backend.name),

@@ -16,8 +16,9 @@ from typing import Any
 
 from proxy.backends import Admin, Backend, Backends, Verdict
 from proxy.calls import TALKING, Call, Calls, Leg
+from proxy.failover.bypass import Bypasses
 from proxy.failover.pace import Pace
-from proxy.failover.plan import Step, kind_of, plan
+from proxy.failover.plan import Kind, Step, kind_of, plan
 from proxy.failover.policy import Refusal, RefusedOrder, decide
 from proxy.failover.recovery import Recovery
 from proxy.failover.report import CallResult, Report
@@ -51,7 +52,10 @@ class Failovers:
         health.subscribe(self._verdict_changed)
         calls.on_leg_lost = self._leg_lost
         calls.on_dialog_unknown = self._dialog_unknown
-        calls.on_ended = self.standbys.ended
+        self.bypasses = Bypasses(calls, loop)
+        calls.on_settled = self._settled
+        calls.on_bonded = self.standbys.renew
+        calls.on_ended = self._ended
 
     # -- causes
 
@@ -60,6 +64,10 @@ class Failovers:
         self._readmit(backend)
         if change.verdict is Verdict.UP:
             self.standbys.backend_up()
+        if change.verdict is Verdict.SUSPECT:
+            self.bypasses.suspect(backend)
+        elif change.verdict is not Verdict.DOWN:
+            self.bypasses.cleared(backend)
         pool = self._backends.pool_of(backend)
         steps = plan(self._calls.live.values(), backend) if change.verdict is Verdict.DOWN else []
         ours = [step for step in steps if step.call.id not in self._recovering]
@@ -138,9 +146,18 @@ class Failovers:
         self._start(self._move(report, backend, [step], alive=False))
         return True
 
+    def _settled(self, call: Call) -> None:
+        self.bypasses.settled(call)
+        self.standbys.settled(call)
+
+    def _ended(self, call: Call) -> None:
+        self.standbys.ended(call)
+        self.bypasses.ended(call)
+
     def _fence(self, backend: Backend) -> None:
         backend.fenced = True
         self._calls.give_up_invites(backend)
+        self.bypasses.backend_down(backend)
         self.standbys.leave(backend, why="its backend is dead")
 
     # -- execution
@@ -163,8 +180,9 @@ class Failovers:
         deadline = report.detected_at + settings.deadline_s
         steps = [step for step in steps if step.call.id not in self._recovering]
         self._recovering.update(step.call.id for step in steps)
+        self.bypasses.gather(backend, {step.call.id for step in steps if step.kind is Kind.TALKING}, bridge=not alive)
         if not alive:
-            self._switch(steps)
+            self._switch([step for step in steps if self.bypasses.of(step.call) is None])
         try:
             running = [
                 asyncio.create_task(self._recover_one(report, step, alive=alive, deadline=deadline)) for step in steps
@@ -189,6 +207,7 @@ class Failovers:
         finally:
             self._recovering.discard(step.call.id)
             self._lost_meanwhile.pop(step.call.id, None)
+            self.bypasses.done(step.call)
             self.standbys.settled(step.call)
 
     @staticmethod
@@ -200,9 +219,12 @@ class Failovers:
                 switched.add_done_callback(asyncio.Future.exception)  # the recovery will meet it again
 
     async def _recover(self, report: Report, step: Step, *, alive: bool, deadline: float) -> CallResult:
+        bypass = self.bypasses.of(step.call)
+        if bypass is not None and bypass.bridged_at:
+            deadline = report.detected_at + self._backends.pools[report.pool].settings.recovery.bypass_max_s
         recovery = Recovery(
             self._calls, step, why=report.cause, alive=alive, pace_of=self._pace, deadline=deadline,
-            since=report.detected_at, standbys=self.standbys,
+            since=report.detected_at, standbys=self.standbys, bypass=bypass,
         )  # fmt: skip
         result = await recovery.run()
         return await self._once_more(report, step.call, result)

@@ -20,6 +20,7 @@ from proxy.backends import Backend
 from proxy.calls import ENDED, Call, Calls, Leg
 from proxy.calls.listening import listen
 from proxy.failover.bring_up import BringUp, Refused, abandon, told
+from proxy.failover.bypass import Bypass
 from proxy.failover.pace import Pace
 from proxy.failover.plan import Kind, Step
 from proxy.failover.report import ENDED as HUNG_UP
@@ -37,7 +38,7 @@ AUDIO_POLL_S = 0.02
 class Recovery:
     def __init__(
         self, calls: Calls, step: Step, *, why: str, alive: bool, pace_of: Callable[[Backend], Pace], deadline: float,
-        since: float, standbys: Standbys,
+        since: float, standbys: Standbys, bypass: Bypass | None,
     ) -> None:  # fmt: skip
         """`alive`: the old backend still works, so this is a planned move. `deadline` and `since` are clock times."""
         self.calls = calls
@@ -50,6 +51,7 @@ class Recovery:
         self.deadline = deadline
         self.since = since
         self.standbys = standbys
+        self.bypass = bypass  # with the calls that this one belongs to
         self.result = CallResult(step.call.id, step.kind.name.lower())
         self.old_backend = step.leg.backend
         self.tried: list[Backend] = []
@@ -113,6 +115,7 @@ class Recovery:
             return None
         if call.setup is not None:
             await self._until_answered()  # dialled out by the dead backend, and still ringing at the carrier
+        self.dead.lost = not self.alive
         await self._quiet()
         call.hold_events()
         self.holding = True
@@ -121,13 +124,15 @@ class Recovery:
             survivor = call.other(self.dead)
             if survivor.inviting:
                 survivor.inviting.cancel()  # who asks his user first need not any more
+        if self.bypass is not None and self.bypass.converts is call:
+            await self.bypass.convert(self.calls)
         return await self._replace()
 
     async def _replace(self) -> Leg:
         """Until a new leg is in place. What media objects to now (it may be restarting) need not hold for ever; what
         the survivor objects to, not for the next backend."""
         while True:
-            leg, answer = await self._adopt() or await self._bring_up()
+            leg, answer = await self._replacement()
             try:
                 await self._connect(leg, answer)
                 return leg
@@ -153,6 +158,8 @@ class Recovery:
             await call.media.switch(call.id, survivor.name, leg.name)
         self.result.reinvited = await tell(self.calls, call, survivor, leg, answer)
         self.silent_since = await self._last_heard()
+        if self.bypass is not None and self.bypass.bridged_at:
+            self.result.bypassed_ms = self._ms(self.bypass.bridged_at)
         self._put_in_place(leg)
 
     async def _quiet(self) -> None:
@@ -204,13 +211,39 @@ class Recovery:
             check(self.call)
             backend = self._untried()
             if backend is not None:
+                if self.bypass is not None and self.bypass.backend is None:
+                    self.bypass.backend = backend
                 return backend
             await asyncio.sleep(WAIT_FOR_BACKUP_S if not self.tried else 10 * WAIT_FOR_BACKUP_S)
             self.tried.clear()
 
     def _untried(self) -> Backend | None:
         exclude = [*self.tried, self._old()] if self.planned or self._old().fenced else self.tried
+        if self.bypass is not None:  # calls that belong together come to the same one
+            backend = self.bypass.backend
+            if backend is not None and backend not in exclude and backend.usable(self.calls.now()):
+                return backend
         return self.calls.backends.pool_of(self._old()).select(self.calls.now(), self.calls.rng, exclude)
+
+    async def _replacement(self) -> tuple[Leg, bytes]:
+        """The leg that is to be switched to now. Of calls that belong together, all have theirs by then: until then
+        people talk past the dead backend, or the old one connects them (a planned move)."""
+        while True:
+            leg, answer = await self._adopt() or await self._bring_up()
+            bypass = self.bypass
+            if bypass is None or not (self.alive or bypass.bridged_at):
+                return leg, answer
+            try:
+                usable = await bypass.arrive(self.call, leg)
+                check(self.call)
+            except BaseException:
+                abandon(self.calls, leg)
+                raise
+            if usable and leg.dialog is not None:
+                return leg, answer
+            self.result.error = f"{leg.backend.name if leg.backend else ''}: died, or ended the call at once"
+            self.calls.leave_behind(leg)
+            self.calls.drop_leg(leg)
 
     async def _adopt(self) -> tuple[Leg, bytes] | None:
         """The standby of a hot call and its description as the survivor would get it, if it can still be had."""
@@ -220,6 +253,9 @@ class Recovery:
             return None
         call.standby = None
         survivor = call.other(self.dead)
+        if self.bypass is not None and self.bypass.backend not in (None, standby.leg.backend):
+            abandon(self.calls, standby.leg)  # the others are placed elsewhere
+            return None
         try:
             offer = offer_of(call, survivor)
             owed = survivor.owes_ack or (call.reinvite is not None and call.reinvite.leg is survivor)
@@ -313,8 +349,11 @@ class Recovery:
             if heard:
                 result.audio = True
                 first = min(stream.first_packet_at for stream in heard)
-                if first:  # rtpengine does not tell
+                if self.bypass is not None and self.bypass.bridged_at:
+                    began = self.bypass.bridged_at
+                else:
                     began = max(self.connected_at, first)
+                if first:  # rtpengine does not tell
                     result.gap_ms = round(max(0.0, began - self.silent_since) * 1000, 1)
                 return
             await asyncio.sleep(AUDIO_POLL_S)

@@ -24,6 +24,7 @@ class CallResult:
     audio: bool | None = None  # came back; None: was not looked for (hold, ringing, direct media)
     gap_ms: float | None = None  # between the last packet of the old leg and the first of the new
     standby: bool = False  # a hot standby took the place
+    bypassed_ms: float | None = None  # its people were connected to each other; before the decision: at the suspicion
     reinvited: bool = False  # the surviving side had to be re-INVITEd
     error: str = ""
 

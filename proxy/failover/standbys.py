@@ -57,7 +57,6 @@ class Standbys:
         self._loop = loop
         self._wanted: dict[str, Wanted] = {}  # by call id
         self._working: dict[str, asyncio.Task[None]] = {}  # by call id: brings a standby up, or in step
-        calls.on_settled = self.settled
         calls.on_standby_lost = self.lost
 
     def __len__(self) -> int:
@@ -89,6 +88,14 @@ class Standbys:
         self._calls.counts["standbys_lost"] += 1
         self.rest(call)
         self._retry(call)
+
+    def renew(self, call: Call) -> None:
+        """What a standby's backend was told of the call holds no more: it belongs to other calls now."""
+        self.rest(call)
+        if call.standby is not None:
+            standby_of.drop(self._calls, call)
+        if self._side(call):
+            self._want(call, 0.0)
 
     def leave(self, backend: Backend, *, why: str) -> None:
         """No standby is to be on this backend any more."""
@@ -180,7 +187,9 @@ class Standbys:
         calls = self._calls
         replaced = call.a if side == "a" else call.b
         assert replaced is not None and replaced.backend is not None
-        backend = self._backends.pool_of(replaced.backend).select(calls.now(), calls.rng, (replaced.backend,))
+        backend = self._companion(call, replaced.backend) or self._backends.pool_of(replaced.backend).select(
+            calls.now(), calls.rng, (replaced.backend,)
+        )
         if backend is None or backend.verdict is not Verdict.UP:
             self._retry(call)
             return
@@ -216,6 +225,14 @@ class Standbys:
             listen_beside(call, leg)
             calls.counts["standbys"] += 1
             log.info("call=%s backend=%s standby is up", call.id, backend.name)
+
+    def _companion(self, call: Call, taken: Backend) -> Backend | None:
+        """Where a call has its standby that this one's backend has connected it to."""
+        for mate in call.bond.mates(call) if call.bond else ():
+            backend = mate.standby.leg.backend if mate.standby else None
+            if backend is not None and backend is not taken and backend.usable(self._calls.now()):
+                return backend
+        return None
 
     async def _connect(self, call: Call, survivor: Leg, leg: Leg, answer: bytes) -> None:
         async with _undisturbed(call):
@@ -285,6 +302,7 @@ class Standbys:
         if message.status >= 300 or not message.sdp:
             raise Refused(f"{message.status} to a re-INVITE")
         leg.local_sdp, leg.remote_sdp, standby.offered = body, message.sdp, offer
+        self._calls.on_changed(call)
 
     def _patience_s(self, leg: Leg) -> float:
         assert leg.backend

@@ -10,6 +10,7 @@ import asyncio
 from random import Random
 
 from proxy.net.timers import Timers
+from proxy.sip.message import Request
 from proxy.sip.stack import Stack
 from proxy.sip.times import Times
 from proxy.sip.transport import UdpTransport
@@ -37,14 +38,16 @@ class Conversation:
         self.began = agent.host.network.loop.time()
         self.told = b""  # the peer's latest description: where to listen for its voice
         self._described = b""
+        self.codecs = b"8"
+        self.bond = b""  # name of the pair or conference that it is in
 
     def describe(self, direction: bytes = b"sendrecv") -> bytes:
         """Our description; the version counts what changed (RFC 3264 §8)."""
         host = self.agent.host.address.encode()
         rest = (
-            b"s=-\r\nc=IN IP4 %b\r\nt=0 0\r\nm=audio %d RTP/AVP 8 101\r\na=rtpmap:101 telephone-event/8000\r\na=%b\r\n"
+            b"s=-\r\nc=IN IP4 %b\r\nt=0 0\r\nm=audio %d RTP/AVP %b 101\r\na=rtpmap:101 telephone-event/8000\r\na=%b\r\n"
         )
-        body = rest % (host, self.port, direction)
+        body = rest % (host, self.port, self.codecs, direction)
         if body != self._described:
             self._described = body
             self.version += 1
@@ -73,6 +76,7 @@ class Conversation:
     def over(self, _: object = None) -> None:
         self.agent.live.pop(self, None)
         self.agent.audio.close((self.agent.host.address, self.port))
+        self.agent.left(self)
 
     async def hold(self, direction: bytes = b"sendonly") -> None:
         """Re-INVITE with another direction; after a 491 again, within our band (RFC 3261 §14.1), with what we
@@ -112,13 +116,20 @@ class Agent:
         self.live: dict[Conversation, None] = {}  # in order of birth
         self._rtp_port = 4000
 
+    def left(self, conversation: Conversation) -> None:
+        """A call is over."""
+
     def next_rtp_port(self) -> int:
         self._rtp_port += 2
         return self._rtp_port
 
-    async def call(self, uri: str, number: int, *, headers: Headers = (), timeout_s: float = 32.0) -> Conversation:
+    async def call(
+        self, uri: str, number: int, *, headers: Headers = (), timeout_s: float = 32.0, codecs: bytes = b"8"
+    ) -> Conversation:
         """Place a call; returns when it is answered. Raises CallFailed."""
         conversation = Conversation(self, b"%d" % number)
+        conversation.codecs = codecs
+        conversation.bond = next((value for name, value in headers if name == b"X-Bond"), b"")
         conversation.listen()
         try:
             session = await self.ua.invite(
@@ -135,7 +146,8 @@ class Agent:
 
 
 class Server(Agent):
-    """A telephony server: answers every call after a while, in its process."""
+    """A telephony server: answers every call after a while, in its process. Calls with the same `X-Bond` (a caller
+    asks for it) or `X-Aqueduct-Pair` (the node does) are connected to each other, and of a pair end together."""
 
     def __init__(self, host: SimHost, audio: Audio, rng: Random, name: str) -> None:
         super().__init__(host, audio, rng, name)
@@ -154,8 +166,30 @@ class Server(Agent):
         if incoming.cancelled.done():
             return
         conversation.listen()
-        session = incoming.accept(conversation.answer(incoming.offer))
+        kind, conversation.bond = self._bond(incoming.request)
+        headers = [(b"X-Aqueduct-" + kind, conversation.bond)] if conversation.bond else []
+        session = incoming.accept(conversation.answer(incoming.offer), headers)
         if session is None:
             conversation.over()
         else:
             conversation.talk(session)
+
+    @staticmethod
+    def _bond(request: Request) -> tuple[bytes, bytes]:
+        """Kind and name of what a call is to be connected to."""
+        wanted = request.get(b"x-bond") or b""
+        kind = b"Conference" if wanted.startswith(b"conf") else b"Pair"
+        if request.get(b"x-aqueduct-recovered-from") is not None:  # not by what its first INVITE asked for
+            return kind, request.get(b"x-aqueduct-" + kind.lower()) or b""
+        return kind, wanted
+
+    def mates(self, conversation: Conversation) -> list[Conversation]:
+        """The calls here that it is connected to."""
+        if not conversation.bond:
+            return []
+        return [each for each in self.live if each.bond == conversation.bond and each is not conversation]
+
+    def left(self, conversation: Conversation) -> None:
+        mates = self.mates(conversation)
+        if len(mates) == 1 and not conversation.bond.startswith(b"conf") and mates[0].session is not None:
+            self._ending = asyncio.ensure_future(mates[0].session.bye())

@@ -26,6 +26,7 @@ class Checks:
         self.violations: list[str] = []
         self.deaf_s: dict[bytes, float] = {}  # by call: the longest time without a voice that it should hear
         self._heard_at: dict[Conversation, float] = {}
+        self._met: dict[Conversation, float] = {}  # of people who have been connected: when they last were
 
     def violation(self, text: str) -> None:
         self.violations.append(f"t={self.world.loop.time():.6f} {text}")
@@ -43,6 +44,8 @@ class Checks:
                     self._ended(conversation)
                 else:
                     self._listen(conversation.agent, conversation)
+                    if conversation.bond:
+                        self._talk(conversation)
             await asyncio.sleep(LOOK_EACH_S)
 
     def _listen(self, phone: Agent, conversation: Conversation) -> None:
@@ -60,6 +63,28 @@ class Checks:
         if calm is not None and now - max(since, calm) > self.patience_s:
             self.violation(f"call {number.decode()}: {phone.ua.name.decode()} hears nobody since t={since:.3f}")
             self._heard_at[conversation] = now
+
+    def _talk(self, conversation: Conversation) -> None:
+        """Who has once been connected to somebody stays so, or is so again before long, as long as both want to."""
+        now, world = self.world.loop.time(), self.world
+        mates = [
+            m for phone in world.phones for m in phone.live if m.bond == conversation.bond and m is not conversation
+        ]
+        if len(mates) != 1 or any(one.direction != b"sendrecv" for one in (conversation, *mates)):
+            self._met.pop(conversation, None)
+            return
+        mate = mates[0]
+        if world.talks_to(conversation) == (mate.agent.host.address, mate.port):
+            self._met[conversation] = now
+            return
+        since = self._met.get(conversation)
+        calms = [world.calm_since(one.agent.host.address) for one in (conversation, mate)]
+        if since is None or None in calms:
+            return
+        if now - max(since, *(calm for calm in calms if calm is not None)) > self.patience_s:
+            text = f"does not hear call {mate.number.decode()} any more since t={since:.3f}"
+            self.violation(f"call {conversation.number.decode()}: {text}")
+            del self._met[conversation]
 
     def calm(self, phone: Agent) -> bool:
         """Somebody has been there for this phone for long enough."""

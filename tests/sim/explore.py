@@ -25,6 +25,7 @@ from tests.sim.world import World
 INTERVALS_MS = (100, 500, 1000, 1000)
 FLAPS_MAX = 100  # no backend is kept out for flapping: histories make them come and go as they like
 RECOVERY = {"deadline_s": 60}
+COUNTED = ("standbys", "standbys_lost", "bypasses", "bypasses_suspect")
 
 Ablate = Callable[[World], None]
 
@@ -54,7 +55,7 @@ def explore(seed: int, ablate: Ablate | None = None, lines: int = 0, media: str 
     servers, mode = rng.choice((2, 2, 3)), rng.choice(("relay", "relay", "direct"))
     mode = media or mode
     health = {"interval_ms": rng.choice(INTERVALS_MS), "flaps_max": FLAPS_MAX}
-    standby = {"standby": "hot"} if mode == "relay" and rng.random() < 0.5 else None
+    standby = {"standby": "hot"} if mode == "relay" and rng.random() < 0.4 else None
     world = World(loop, seed, servers=servers, mode=mode, health=health, recovery=RECOVERY, standby=standby)
     history: History | None = None
 
@@ -77,7 +78,7 @@ def explore(seed: int, ablate: Ablate | None = None, lines: int = 0, media: str 
     if history is not None:
         outcome.violations += history.checks.violations
         outcome.deaf_s = max(history.checks.deaf_s.values(), default=0.0)
-        outcome.counts.update(standbys=world.node.calls.counts["standbys"])
+        outcome.counts.update({name: world.node.calls.counts[name] for name in COUNTED})
         outcome.counts.update(calls=history.calls, answered=history.answered, faults=len(history.faults))
         outcome.counts.update({f"fault: {fault.rsplit(' ', 1)[0]}": 1 for fault in history.faults})
     outcome.counts.update(seeds=1, datagrams=world.network.trace.datagrams)

@@ -43,6 +43,8 @@ class History:
         await asyncio.sleep(2.0)
         for number in range(rng.randint(1, 6)):
             self._start(self._one_call(number))
+        for number in range(200, 200 + rng.choice((0, 1, 3))):
+            self._start(self._one_pair(number))
         for number in range(100, 100 + rng.randint(0, 2)):
             self._start(self._one_outbound(number))
         faults = [asyncio.create_task(self._one_fault()) for _ in range(rng.randint(1, 4))]
@@ -77,15 +79,37 @@ class History:
         gives_up = rng.uniform(0.0, 5.0) if rng.random() < 0.15 else 90.0
         if await self._pause(0.0, SPAN_S / 2):
             return
+        conversation = await self._place(number, phone, timeout_s=gives_up)
+        if conversation is not None:
+            await self._talk(conversation)
+
+    async def _one_pair(self, number: int) -> None:
+        """Two people whom the server connects: a customer, and an agent a moment later."""
+        if await self._pause(0.0, SPAN_S / 2):
+            return
+        headers = [(b"X-Bond", b"pair%d" % number)]
+        customer = await self._place(number, 0, headers=headers)
+        if customer is None or await self._pause(0.0, 3.0) or customer.ended:
+            return
+        agent = await self._place(number + 1000, 1, headers=headers)
+        if agent is not None:
+            self._start(self._talk(agent, 60.0))
+        await self._talk(customer, 60.0)
+
+    async def _place(self, number: int, phone: int, **options: Any) -> Conversation | None:
         self.calls += 1
         try:
-            conversation = await world.place(number, phone, timeout_s=gives_up)
+            conversation = await self.world.place(number, phone, **options)
         except CallFailed as failure:
             if failure.status != 487:
-                self.checks.failed(world.phones[phone], number, failure)
-            return
+                self.checks.failed(self.world.phones[phone], number, failure)
+            return None
         self.answered += 1
-        while not await self._pause(0.5, 15.0):
+        return conversation
+
+    async def _talk(self, conversation: Conversation, most_s: float = 15.0) -> None:
+        """Now and then somebody does something, at the latest after `most_s`."""
+        while not await self._pause(0.5, most_s):
             if conversation.ended:
                 return
             await self._act(conversation)
@@ -96,6 +120,7 @@ class History:
         began = self.world.loop.time()
         action = self.rng.choices(("hold", "far hold", "info", "bye", "far bye", "both"), (4, 3, 2, 1, 1, 2))[0]
         if action == "bye":
+            self._end_with(conversation)
             await session.bye()
         elif action == "info":
             status = await session.info(b"application/dtmf-relay", b"Signal=5\r\n")
@@ -109,6 +134,12 @@ class History:
                 self._far(conversation, self._toggle_hold)
             if action != "far hold":
                 await self._toggle_hold(conversation)
+
+    def _end_with(self, conversation: Conversation) -> None:
+        """Whoever is connected to this one is hung up on too."""
+        if conversation.bond:
+            mates = (each for phone in self.world.phones for each in phone.live if each.bond == conversation.bond)
+            self.world.hung_up.update(each.number for each in mates)
 
     def _settled(self, conversation: Conversation) -> bool:
         """It is clear that the server which the phone hears still has the call."""
@@ -125,6 +156,7 @@ class History:
     async def _bye(self, far: Conversation) -> None:
         if far.session is not None and not far.ended:
             self.world.hung_up.add(far.number)
+            self._end_with(far)
             await far.session.bye()
 
     async def _toggle_hold(self, conversation: Conversation) -> None:
@@ -159,6 +191,7 @@ class History:
         for phone in (*self.world.phones, self.world.carrier):
             for conversation in list(phone.live):
                 assert conversation.session is not None
+                self._end_with(conversation)
                 if self.rng.random() < 0.3 and self._settled(conversation):
                     self._far(conversation, self._bye)
                 else:

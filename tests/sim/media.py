@@ -26,6 +26,8 @@ PACKET_BYTES = 172
 SENDS = (b"sendrecv", b"sendonly")
 
 
+G711 = {b"0", b"8"}
+
 Party = tuple[str, str]  # session, leg
 
 
@@ -71,6 +73,7 @@ class Leg:
         self.ports: list[int] = []
         self.streams: list[Stream] = []
         self.fenced = False
+        self.formats: frozenset[bytes] = frozenset()  # that its peer takes, of the first line
 
 
 class Session:
@@ -242,6 +245,7 @@ class SimMedia:
 
     def _hear(self, leg: Leg, description: Description) -> None:
         self.settle()
+        leg.formats = frozenset(description.media[0].formats.split()) - {b"101"}
         for stream, media in zip(leg.streams, description.media, strict=False):
             silent = media.rejected or is_unspecified(media.host)
             sends = not silent and description.direction(media) in SENDS
@@ -283,6 +287,9 @@ class SimMedia:
         def join() -> None:
             if any(self._find(*party) is None for party in parties):
                 raise MediaError(f"not all known: {parties}")
+            formats = [leg.formats for party in parties if (leg := self._find(*party)) is not None]
+            if not frozenset.intersection(*formats) and not all(each & G711 for each in formats):
+                raise MediaError(f"no common codec: {formats}")
             self.settle()
             for party in parties:
                 self._unbridge(party)

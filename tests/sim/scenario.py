@@ -60,6 +60,8 @@ async def finish(world: World) -> None:
     for phone in (*world.phones, world.carrier):
         for conversation in list(phone.live):
             assert conversation.session is not None
+            if conversation.bond:  # the server, or a bypass, ends the others that it is connected to
+                world.hung_up.update(each.number for phone in world.phones for each in phone.live)
             await conversation.session.bye()
     await asyncio.sleep(105.0)
 

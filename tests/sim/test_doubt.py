@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from proxy.backends import Verdict
+from proxy.calls import Leg
 from tests.sim.scenario import FIRST, SECOND, hears, play, until
 from tests.sim.test_scenarios import backend
 from tests.sim.world import CARRIER, NODE, World
@@ -51,7 +52,9 @@ def test_a_late_bye_of_the_dead_backend_ends_nothing() -> None:
     assert play(dead_hangs_up_during_recovery) == []
 
 
-def test_a_dead_backend_that_is_not_fenced_ends_calls() -> None:
+def test_a_dead_backend_that_is_not_fenced_ends_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Leg, "lost", property(lambda leg: False, lambda leg, lost: None))
+
     def does_not_fence(world: World) -> None:
         world.node.health.subscribe(lambda change: setattr(change.backend, "fenced", False))
 

@@ -73,9 +73,14 @@ def does_not_switch_the_media(world: World) -> None:
 
 
 @pytest.mark.plain
+def does_not_hear_who_belongs_together(world: World) -> None:
+    world.node.calls.pairs.hear = lambda call, leg, message: False  # type: ignore[method-assign]
+
+
 @pytest.mark.parametrize(
     ("ablate", "complaint"),
     [
+        (does_not_hear_who_belongs_together, "does not hear call"),
         (forgets_nothing, "client transactions left"),
         (leaves_dialogs_behind_for_ever, "still has a session"),
         (does_not_switch_the_media, "hears nobody"),

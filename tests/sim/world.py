@@ -221,6 +221,16 @@ class World:
             return None
         return next((each for each in server.live if source == (server.host.address, each.port)), None)
 
+    def talks_to(self, conversation: Conversation) -> Address | None:
+        """Whose voice a phone hears in the end: of the person that the server connects it to, or that the relay does
+        past the server. The server's own address when it connects it to nobody."""
+        far = self.far_end(conversation)
+        if far is None or not far.bond:
+            return conversation.hears()
+        server = self.servers[far.agent.host.address]
+        voices = [mate.hears() for mate in server.mates(far)]
+        return voices[0] if voices else None
+
     async def hang_up_far(self, conversation: Conversation) -> None:
         """The server that the phone hears ends the call, as it may."""
         far = self.far_end(conversation)

@@ -1,0 +1,99 @@
+"""Which calls a backend has connected to each other: a pair (customer and agent), or a conference.
+
+The backend's dialplan says so in its INVITE, 2xx, re-INVITE or INFO:
+
+    X-Aqueduct-Pair: NAME            two calls of the same name talk to each other
+    X-Aqueduct-Conference: NAME      all calls of the same name do
+
+A name may be the Call-ID of another call's leg at the backend: then that call need not say it too, which is how a
+dialplan that dials an agent for a customer does it with one header. An empty value ends it. Only a backend of a pool
+that is recovered is believed. What is done with it when the backend dies is decided in `proxy.failover.bypass`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from proxy.sip.message import Message
+
+if TYPE_CHECKING:
+    from proxy.calls.call import Call
+    from proxy.calls.calls import Calls
+    from proxy.calls.leg import Leg
+
+PAIR, CONFERENCE = "Pair", "Conference"  # as in the name of the header
+_HEADERS = ((PAIR, b"x-aqueduct-pair"), (CONFERENCE, b"x-aqueduct-conference"))
+NAME_BYTES_MAX = 200
+
+
+class Bond:
+    """Calls that their backend connects to each other."""
+
+    __slots__ = ("calls", "kind", "name")
+
+    def __init__(self, kind: str, name: bytes) -> None:
+        self.kind = kind
+        self.name = name
+        self.calls: dict[str, Call] = {}  # by id
+
+    def __repr__(self) -> str:
+        return f"<{self.kind} {self.name!r} {list(self.calls)}>"
+
+    def mates(self, call: Call) -> Iterator[Call]:
+        return (each for each in self.calls.values() if each is not call)
+
+
+class Pairs:
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        self._bonds: dict[tuple[str, bytes], Bond] = {}
+
+    def __len__(self) -> int:
+        return len(self._bonds)
+
+    def __iter__(self) -> Iterator[Bond]:
+        return iter(self._bonds.values())
+
+    def hear(self, call: Call, leg: Leg, message: Message) -> bool:
+        """Take what a message of the peer of `leg` says of this. True: it said something."""
+        backend = leg.backend
+        if backend is None or not self._calls.backends.pool_of(backend).settings.recover:
+            return False
+        for kind, header in _HEADERS:
+            value = message.get(header)
+            if value is not None:
+                name = value.strip()[:NAME_BYTES_MAX]
+                if name:
+                    self.join(call, kind, name)
+                else:
+                    self.leave(call)
+                return True
+        return False
+
+    def join(self, call: Call, kind: str, name: bytes) -> None:
+        if call.bond is not None and (call.bond.kind, call.bond.name) == (kind, name):
+            return
+        self._part(call)
+        bond = self._bonds.setdefault((kind, name), Bond(kind, name))
+        bond.calls[call.id] = call
+        call.bond = bond
+        self._calls.on_changed(call)
+        self._calls.on_bonded(call)
+        named = self._calls.live.get(name.rpartition(b"-")[0].decode(errors="replace"))
+        if named is not None and any(leg.dialog and leg.dialog.call_id == name for leg in named.legs()):
+            self.join(named, kind, name)
+
+    def leave(self, call: Call) -> None:
+        """It is connected to nobody any more."""
+        if call.bond is not None:
+            self._part(call)
+            self._calls.on_changed(call)
+            self._calls.on_bonded(call)
+
+    def _part(self, call: Call) -> None:
+        bond, call.bond = call.bond, None
+        if bond is not None:
+            del bond.calls[call.id]
+            if not bond.calls:
+                del self._bonds[bond.kind, bond.name]
