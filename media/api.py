@@ -24,6 +24,10 @@ class MediaError(Exception):
     """Media could not do what was asked; the text says what and for which session. The call decides what follows."""
 
 
+class MediaFull(MediaError):
+    """There is no room for another session; those that are carried are well, and can still be carried over."""
+
+
 @dataclass(slots=True, frozen=True)
 class StreamStats:
     """One direction of one media line: what a leg has received from its peer.

@@ -22,6 +22,7 @@ from media.api import (
     LegSilent,
     MediaError,
     MediaEvent,
+    MediaFull,
     MediaRestarted,
     SessionStats,
     StreamStats,
@@ -68,7 +69,7 @@ class RelayPlane:
         self._failed: set[int] = set()  # lines that a fresh relay could not bind
         self._listeners: list[Callable[[MediaEvent], None]] = []
         self._recovery: asyncio.Task[None] | None = None
-        self.counters = {"relay_restarts": 0, "exhausted": 0, "bad_sdp": 0}
+        self.counters = {"relay_restarts": 0, "exhausted": 0, "full": 0, "bad_sdp": 0}
 
     @classmethod
     async def start(cls, options: RelayOptions, rng: random.Random) -> RelayPlane:
@@ -233,6 +234,7 @@ class RelayPlane:
             self.counters["bad_sdp"] += 1
             future.set_exception(_of(session, f"leg {source}: {error}"))
         except MediaError as error:
+            self.counters["full"] += isinstance(error, MediaFull)
             future.set_exception(_of(session, error))
         else:
             if body is None:
@@ -256,7 +258,7 @@ class RelayPlane:
                     self._stock.top_up(len(self._waiting))
                     return
                 self.counters["exhausted"] += 1
-                waiting.future.set_exception(_of(waiting.job[0], "no free media ports"))
+                waiting.future.set_exception(_of(waiting.job[0], MediaFull("no free media ports")))
             self._waiting.popleft()
 
     # -- the relay ----------------------------------------------------------------------------------------------
@@ -268,9 +270,9 @@ class RelayPlane:
     def _greeted(self, hello: Hello) -> None:
         self._instance = hello.instance
         self._sessions.addresses = [
-            (v6, b"IN IP%d %b" % (6 if v6 else 4, host.encode())) for v6, host in hello.addresses
+            (v6, b"IN IP%d %b" % (6 if v6 else 4, host.encode())) for v6, host, _ in hello.addresses
         ]
-        self._stock.reset(len(self._sessions.addresses))
+        self._stock.reset([lines for _, _, lines in hello.addresses])
 
     def _ask(self, name: str, *arguments: Any) -> asyncio.Future[Any]:
         future: asyncio.Future[Any] = self._loop.create_future()
@@ -316,7 +318,7 @@ class RelayPlane:
     def _on_lost(self) -> None:
         """The relay is gone (or has dropped us): start it again and build its sessions anew."""
         self._fail_replies(MediaError("the media relay is down"))
-        self._stock.reset(len(self._sessions.addresses))
+        self._stock.lost()
         if self._recovery is None or self._recovery.done():
             self._recovery = self._loop.create_task(self._recover())
 
@@ -359,7 +361,8 @@ class RelayPlane:
 
 
 def _of(session: str, problem: object) -> MediaError:
-    return MediaError(f"session {session}: {problem}")
+    kind = type(problem) if isinstance(problem, MediaError) else MediaError
+    return kind(f"session {session}: {problem}")
 
 
 def _streams(places: dict[int, tuple[str, int]], rows: list[list[Any]]) -> tuple[StreamStats, ...]:

@@ -111,7 +111,7 @@ class Control:
     def _hello(self, version: int) -> None:
         relay = self._relay
         self.greeted = version == VERSION
-        addresses = [[host.family == socket.AF_INET6, host.advertised] for host in relay.hosts]
+        addresses = [[host.family == socket.AF_INET6, host.advertised, host.capacity] for host in relay.hosts]
         self.send(["hello", VERSION, relay.instance, addresses, len(relay.lines)])
         if not self.greeted:
             raise ProtocolError(f"client speaks version {version}")

@@ -64,7 +64,7 @@ class RelayOptions:
 @dataclass(frozen=True, slots=True)
 class Hello:
     instance: str
-    addresses: tuple[tuple[bool, str], ...]  # IPv6?, as advertised
+    addresses: tuple[tuple[bool, str, int], ...]  # IPv6?, as advertised, lines that its range has
     lines: int  # that it carries already
 
 
@@ -123,6 +123,7 @@ class RelayLink(asyncio.Protocol):
             if self._options is None:
                 raise
             self._kill(f"takes a connection and says nothing for {_GREET_S:.0f} s")
+            await self._until_gone()
         if self._options is None:
             raise MediaError(f"no relay at {self._socket}")
         self._start(self._options)
@@ -189,6 +190,14 @@ class RelayLink(asyncio.Protocol):
             self._process = subprocess.Popen(options.argv(hurry), stdin=subprocess.DEVNULL, start_new_session=True)
         except OSError as error:
             raise MediaError(f"the relay cannot be started: {error}") from error
+
+    async def _until_gone(self) -> None:
+        """A dying process may take another connection."""
+        until = self._loop.time() + _END_S
+        while await self._connect() and self._loop.time() < until:
+            if self._transport is not None:
+                self._transport.abort()
+            await asyncio.sleep(_CONNECT_INTERVAL_S)
 
     async def _connect(self) -> bool:
         self._frames = Frames()
@@ -274,4 +283,4 @@ class RelayLink(asyncio.Protocol):
             )
             return
         self._up = True
-        self._greeting.set_result(Hello(instance, tuple((v6, host) for v6, host in addresses), lines))
+        self._greeting.set_result(Hello(instance, tuple((v6, host, room) for v6, host, room in addresses), lines))

@@ -32,6 +32,10 @@ class PortRange:
     def __len__(self) -> int:
         return len(self._free)
 
+    @property
+    def capacity(self) -> int:
+        return len(self._ports)
+
     def take(self, count: int) -> Iterator[tuple[int, Pair]]:
         """Up to `count` bound pairs; fewer when no more can be had. Ports that others hold are passed over."""
         for _ in range(len(self._free)):

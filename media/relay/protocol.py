@@ -27,7 +27,7 @@ From the client:
     release token                               the lines of clients that are gone: nobody will open them again
     ping                                        is answered as soon as it is read, before commands that wait
 From the relay:
-    hello version instance [[family, address]…] in_use
+    hello version instance [[family, address, lines]…] in_use
     spares host asked [line…]                   fewer than asked: the range is exhausted
     failed line reason                          an `open` or `remote` that could not be done
     flows group active silent silent_s last at  see `media.api.FlowsSilent`
@@ -47,7 +47,7 @@ from typing import Any
 
 import msgpack
 
-VERSION = 6
+VERSION = 7
 MAX_FRAME = 4 * 1024 * 1024
 
 Command = list[Any]

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from media.api import MediaError
+from media.api import MediaError, MediaFull
 from media.relay import joined
 from media.relay.joined import Joined
 from media.relay.protocol import Command
@@ -54,7 +54,7 @@ class Sessions:
         if not giver.lines and not is_offer and taker.offered_to is not None:
             giver.lines = taker.offered_to.lines  # RFC 3261 §13.2.2.4: another fork answers the same offer
         self._check_family(giver, description)
-        if not self._provide(description, giver, taker):
+        if not self._provide(description, giver, taker, new=not session.legs):
             return None
         for leg in (giver, taker):
             if leg not in session.legs:
@@ -157,6 +157,7 @@ class Sessions:
             if leg is None or each.name == leg:
                 self._leave(name, each)
                 for line in session.remove(each):
+                    self._stock.gave_back(line)
                     self._send(["close", line])
         if session.legs:
             return False
@@ -227,7 +228,7 @@ class Sessions:
     def _new_leg(self, name: str) -> Leg:
         return Leg(name, self._rng.getrandbits(48))
 
-    def _provide(self, description: Description, giver: Leg, taker: Leg) -> bool:
+    def _provide(self, description: Description, giver: Leg, taker: Leg, *, new: bool) -> bool:
         """See to it that both legs have a line for each media line in use. All or nothing."""
         needs = [(leg, missing) for leg in (giver, taker) if (missing := leg.missing(description))]
         if not needs:
@@ -243,6 +244,8 @@ class Sessions:
                 host = 0  # its peer is not known yet
             wanted[host] += len(missing)
             plan.append((leg, missing, host))
+        if new and not self._stock.admits(wanted):
+            raise MediaFull("no free media ports for another call")
         if not self._stock.has(wanted):
             return False
         for leg, missing, host in plan:

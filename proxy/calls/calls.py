@@ -396,6 +396,6 @@ class Calls:
         """CSeq of the INVITE that the peer of `leg` is answering."""
         return leg.inviting.request.cseq if leg.inviting else 1
 
-    def media_refused(self, call: Call, problem: str) -> None:
-        self.counts["media_refused"] += 1
+    def media_refused(self, call: Call, problem: str, *, full: bool = False) -> None:
+        self.counts["media_full" if full else "media_refused"] += 1
         log.warning("call=%s media refused: %s", call.id, problem)

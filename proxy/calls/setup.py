@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+from media.api import MediaFull
 from proxy.backends import Backend
 from proxy.calls import session_timer
 from proxy.calls.call import ENDED, TALKING, Call
@@ -87,11 +88,13 @@ class Setup:
         if not self.offer:
             self._send(leg, self.request.body, extra)
             return
-        call.then(
-            call.media.offer(call.id, "a", leg.name, self.offer),
-            lambda sdp: self._send(leg, sdp, extra),
-            lambda problem: self.refuse(488, problem),
-        )
+        offered = call.media.offer(call.id, "a", leg.name, self.offer)
+
+        def refuse(problem: str) -> None:
+            full = isinstance(offered.exception(), MediaFull)
+            self.refuse(503 if full else 488, problem)
+
+        call.then(offered, lambda sdp: self._send(leg, sdp, extra), refuse)
 
     def _send(self, leg: Leg, body: bytes, extra: tuple[Field, ...]) -> None:
         call = self.call
@@ -270,7 +273,7 @@ class Setup:
         self.calls.end(self.call, f"refused {status}", failed=True)
 
     def refuse(self, status: int, problem: str) -> None:
-        self.calls.media_refused(self.call, problem)
+        self.calls.media_refused(self.call, problem, full=status == 503)
         if self.call.b and self.call.b.inviting:
             self.call.b.inviting.cancel()
         self.finish(status)

@@ -102,6 +102,11 @@ class Bed:
         """The relay executes commands in order: what it was told before is done when it answers this."""
         return await self.plane.relay_counters()
 
+    async def successor(self) -> None:
+        """The proxy is gone, and another one takes up the relay."""
+        await self.plane.close()
+        self.plane = await RelayPlane.start(self.options, random.Random(8))
+
     async def call(self, caller: Peer, backend: Peer, name: str = "c") -> tuple[tuple[str, int], tuple[str, int]]:
         """A connected session; returns where the caller and where the backend must send."""
         towards_backend = await self.plane.offer(name, "a", "b1", caller.sdp())

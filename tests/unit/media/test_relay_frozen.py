@@ -95,8 +95,7 @@ def test_what_a_predecessor_left_and_nobody_took_up_is_ended(tmp_path: Path) -> 
             for number in range(40):
                 await bed.call(caller, backend, f"d{number}")
             snapshot = bed.plane.snapshot("c")
-            await bed.plane.close()
-            bed.plane = await RelayPlane.start(bed.options, random.Random(8))
+            await bed.successor()
             bed.plane.restore("c", snapshot)
             assert await bed.plane.release_orphans() == 80
             for _ in range(20):
