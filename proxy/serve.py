@@ -32,6 +32,7 @@ from proxy.net.asyncio_network import AsyncioNetwork
 from proxy.node import Node
 from proxy.sip.lookup import DnsLookup, read_hosts
 from proxy.sip.resolver import Resolver
+from proxy.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -73,9 +74,9 @@ async def _serve(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
     journal = Journal(state_dir, node.calls, node.backends, loop, time.time)
     restored, problems = journal.load()
     for problem in problems:
-        log.warning("cannot restore: %s", problem)
+        log.warning("what a predecessor left: %s", problem)
     if restored:
-        log.warning("restored %d calls", restored)
+        log.warning("restored %s", counted(restored, "call"))
     if isinstance(relay, RelayPlane):
         unknown = await relay.release_orphans()
         if unknown:
@@ -100,7 +101,8 @@ async def _serve(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         await control.close()
         saved = journal.close()
         await node.stop()
-        log.warning("stopped; %d calls go on without us until they are restored", saved)
+        level = logging.WARNING if saved else logging.INFO
+        log.log(level, "stopped; %s left to the next start", counted(saved, "call"))
 
 
 def relay_options(settings: Settings) -> RelayOptions:

@@ -13,9 +13,11 @@ from proxy.calls.standby import Standby
 from proxy.sip.dialog import Dialog
 
 if TYPE_CHECKING:
+    from proxy.backends import Backend
     from proxy.calls.call import Call
     from proxy.calls.calls import Calls
     from proxy.calls.leg import Leg
+    from proxy.net.api import Address
 
 VERSION = 3
 CSEQ_GAP = 16  # RFC 3261 §12.2.2: a CSeq that is higher by more than one is no error
@@ -117,10 +119,18 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg], elapsed_s: fl
     return call
 
 
+def _backend(calls: Calls, name: str, address: Address) -> Backend | None:
+    """Who is at that address, whatever it is called now; else who has that name."""
+    backend = calls.backends.get(name)
+    if backend is not None and backend.address == address:
+        return backend
+    return calls.backends.from_source(address) or backend
+
+
 def _restore_leg(calls: Calls, call: Call, state: dict[str, Any], legs: list[Leg], elapsed_s: float) -> Leg:
     remote, bound = state["remote"], state.get("bound") or ("", 0)
     flow = calls.stack.flow(state["transport"], (remote[0], remote[1]), (bound[0], bound[1]))
-    backend = calls.backends.get(state["backend"]) if state["backend"] else None
+    backend = _backend(calls, state["backend"], flow.remote) if state["backend"] else None
     leg = calls.make_leg(call, state["name"], state["tag"], flow, backend)
     legs.append(leg)
     leg.dialog = Dialog.restore(state["dialog"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -25,6 +26,7 @@ from proxy.backends import Backends
 from proxy.calls import TALKING, Call, Calls
 from proxy.calls.snapshot import SnapshotError, restore
 from proxy.journal.left import HEAD, Left, file_of
+from proxy.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -80,13 +82,17 @@ class Journal:
             problems.append(f"backends: {error!r}")
         now = self._wall_clock()
         restored = 0
+        strangers: Counter[str] = Counter()
         for written_at, state in left.calls.values():
             try:
-                restore(self._calls, state, max(0.0, now - written_at), complete=left.closed)
+                call = restore(self._calls, state, max(0.0, now - written_at), complete=left.closed)
                 restored += 1
+                strangers.update(_strangers(call, state))
             except SnapshotError as error:
                 self._calls.counts["not_restored"] += 1
                 problems.append(str(error))
+        for name, count in strangers.items():
+            problems.append(f"{counted(count, 'call')} on {name}, which is not configured: cannot be moved from there")
         self._older = left.survived()
         self._number = left.number
         return restored, problems
@@ -217,6 +223,12 @@ class Journal:
         if self._problem is not None:  # a full disk
             log.error("the journal of calls cannot be written: %s", self._problem)
         return len(self._written)
+
+
+def _strangers(call: Call, state: dict[str, Any]) -> list[str]:
+    """Backends of the call that are gone from the configuration."""
+    sides = ((call.a, state["a"]), (call.b, state["b"]))
+    return [told["backend"] for leg, told in sides if leg is not None and told["backend"] and leg.backend is None]
 
 
 def _write(descriptor: int, data: bytes) -> None:

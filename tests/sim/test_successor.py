@@ -13,6 +13,7 @@ import pytest
 
 from media.api import MediaError
 from proxy.calls.snapshot import VERSION, SnapshotError, restore
+from proxy.config import Settings
 from proxy.journal.left import Left
 from proxy.sip.user_agent import CallFailed
 from tests.sim.acting import asks, both_modes, end_at
@@ -319,6 +320,43 @@ def test_a_call_whose_media_is_lost_does_not_keep_the_others_from_being_written(
         written, problems = world.take_up(tmp_path)
         assert written == 0 and len(problems) == 2 and all("live" in each for each in problems)
         assert len(calls) == 3
+
+    assert play(script) == []
+
+
+def configured(world: World, names: dict[str, str]) -> None:
+    """The next node has these backends, each by its old name (and address): its new one."""
+    told = world.settings.model_dump(mode="json")
+    pool = told["pools"]["pbx"]
+    pool["backends"] = {new: pool["backends"][old] for old, new in names.items()}
+    world.settings = Settings.model_validate(told)
+
+
+def test_a_backend_with_another_name_is_known_by_its_address(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.keep_journal(tmp_path)
+        call = await world.place(1)
+        await asyncio.sleep(1.0)
+        configured(world, {"as2": "as1", "as1": "as2"})  # the names have changed places, too
+        assert await killed_and_started(world, tmp_path) == (1, [])
+        assert {backend.name: backend.calls for backend in world.node.backends if backend.calls} == {"as2": 1}
+        await backend_dies(world, call, end_at(world, FIRST))
+
+    assert play(script) == []
+
+
+def test_calls_on_a_backend_that_is_gone_from_the_configuration_are_told_of(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.keep_journal(tmp_path)
+        calls = [await world.place(number) for number in range(2)]
+        await asyncio.sleep(1.0)
+        configured(world, {"as2": "as2"})
+        told = world.settings.model_dump(mode="json")
+        told["pools"]["pbx"]["backends"]["as2"]["role"] = "primary"
+        world.settings = Settings.model_validate(told)
+        restored, (problem,) = await killed_and_started(world, tmp_path)
+        assert restored == 2 and "2 calls on as1, which is not configured" in problem
+        assert calls[0].session is not None and await calls[0].session.bye() == 200
 
     assert play(script) == []
 

@@ -14,10 +14,10 @@ from tests.sim.acting import all_moved, moved_to
 from tests.sim.scenario import FIRST, SECOND, hears, play, until
 from tests.sim.world import World
 
+DOWN = MediaError("the media relay is down")
 
-def fails(
-    world: World, ask: str, while_: Callable[[], bool], error: MediaError = MediaError("the media relay is down")
-) -> None:
+
+def fails(world: World, ask: str, while_: Callable[[], bool], error: MediaError = DOWN) -> None:
     """The relay does not do that as long as `while_` holds."""
     real = getattr(world.relay, ask)
 
