@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from media.api import MediaError, MediaPlane
@@ -22,23 +24,24 @@ if TYPE_CHECKING:
 
 def handlers(node: Node) -> dict[str, Handler]:
     return {
-        "status": lambda command: status(node, reset_stall=bool(command.get("reset_stall"))),
+        "status": lambda command: _status(node, command),
         "calls": lambda command: (call_row(node, call) for call in list(node.calls.live.values())),
         "backends": lambda command: [backend_row(node, backend) for backend in node.backends],
-        "failovers": lambda command: (report_row(report) for report in list(node.failovers.reports)),
+        "failovers": lambda command: (report_row(node, report) for report in list(node.failovers.reports)),
         "drain": lambda command: _drain(node, command),
         "ready": lambda command: _ready(node, command),
         "failover": lambda command: _failover(node, command),
     }
 
 
-async def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
+def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
     stall = node.stall.worst_ms
     if reset_stall:
         node.stall.worst_ms = 0.0
     stack = node.stack
     return {
         "node": node.settings.node.name,
+        "started": _time(node, node.started_at),
         "uptime_s": round(node.loop.time() - node.started_at, 1),
         "calls": len(node.calls.live),
         "loop_stall_ms_max": round(stall, 2),
@@ -48,7 +51,6 @@ async def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
         "counts": dict(node.calls.counts),
         "transports": [transport_row(transport) for transport in stack.transports],
         "media": {mode: dict(plane.counters) for mode, plane in _planes(node).items()},
-        "relay": await relay_row(node.relay) if isinstance(node.relay, RelayPlane) else None,
         "refusals": {str(refusal): count for refusal, count in node.failovers.refusals.items()},
         "moving": sorted({*(backend.name for backend in node.failovers.moving), *node.reanchors.moving}),
         "backends": [backend_row(node, backend) for backend in node.backends],
@@ -59,11 +61,12 @@ async def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
     }
 
 
-async def relay_row(relay: RelayPlane) -> dict[str, Any]:
+async def _status(node: Node, command: dict[str, Any]) -> dict[str, Any]:
+    told = status(node, reset_stall=bool(command.get("reset_stall")))
     try:
-        return await relay.figures()
+        return {**told, "relay": await node.relay.figures() if isinstance(node.relay, RelayPlane) else None}
     except MediaError as error:
-        return {"down": str(error)}
+        return {**told, "relay": {"down": str(error)}}
 
 
 def _planes(node: Node) -> dict[str, MediaPlane]:
@@ -79,7 +82,16 @@ def transport_row(transport: Transport) -> dict[str, Any]:
     return {"transport": name, "address": host_port(transport.bound), **transport.figures()}
 
 
+def _time(node: Node, at: float) -> str:
+    """A moment of the node's clock as people read it: ISO 8601, local time, milliseconds."""
+    moment = datetime.fromtimestamp(time.time() - node.loop.time() + at)
+    return moment.astimezone().isoformat(timespec="milliseconds")
+
+
 def backend_row(node: Node, backend: Backend) -> dict[str, Any]:
+    known = node.health.explain(backend)
+    for change in known["changes"]:
+        change["time"] = _time(node, change["at"])
     return {
         "name": backend.name,
         "pool": backend.pool,
@@ -88,7 +100,7 @@ def backend_row(node: Node, backend: Backend) -> dict[str, Any]:
         "admin": str(backend.admin),
         "calls": backend.calls,
         "fenced": backend.fenced,
-        **node.health.explain(backend),
+        **known,
         "synthetic": node.synthetic.explain(backend),
     }
 
@@ -115,8 +127,12 @@ def call_row(node: Node, call: Call) -> dict[str, Any]:
     }
 
 
-def report_row(report: Report) -> dict[str, Any]:
-    return {**report.summary(), "results": (asdict(each) for each in list(report.results))}
+def report_row(node: Node, report: Report) -> dict[str, Any]:
+    return {
+        **report.summary(),
+        "time": _time(node, report.detected_at),
+        "results": (asdict(each) for each in list(report.results)),
+    }
 
 
 def _backend(node: Node, command: dict[str, Any]) -> Backend:
@@ -130,7 +146,7 @@ def _backend(node: Node, command: dict[str, Any]) -> Backend:
 
 def _failover(node: Node, command: dict[str, Any]) -> Any:
     try:
-        return node.failovers.failover(_backend(node, command)).as_dict()
+        return report_row(node, node.failovers.failover(_backend(node, command)))
     except RefusedOrder as refused:
         raise ControlError(str(refused)) from refused
 
@@ -140,8 +156,10 @@ def _drain(node: Node, command: dict[str, Any]) -> Any:
         report = node.failovers.drain(_backend(node, command), move=bool(command.get("move")))
     except RefusedOrder as refused:
         raise ControlError(str(refused)) from refused
-    return report.as_dict() if report else None
+    return report_row(node, report) if report else None
 
 
-def _ready(node: Node, command: dict[str, Any]) -> None:
-    node.failovers.ready(_backend(node, command))
+def _ready(node: Node, command: dict[str, Any]) -> Any:
+    backend = _backend(node, command)
+    node.failovers.ready(backend)
+    return backend_row(node, backend)

@@ -21,11 +21,12 @@ from proxy.failover.pace import Pace
 from proxy.failover.plan import Kind, Step, kind_of, plan
 from proxy.failover.policy import Refusal, RefusedOrder, decide
 from proxy.failover.recovery import Recovery
-from proxy.failover.report import CallResult, Report
+from proxy.failover.report import ENDED, LOST, MOVED, STAYED, CallResult, Report
 from proxy.failover.standbys import Standbys
 from proxy.health import Health, VerdictChanged
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow
+from proxy.text import counted
 
 log = logging.getLogger(__name__)
 
@@ -119,8 +120,9 @@ class Failovers:
             raise RefusedOrder(Refusal.CARRIER, text)
 
     def ready(self, backend: Backend) -> None:
-        """Order: `backend` takes calls again."""
+        """Order: `backend` takes calls again. What the operator says of one that was flapping is believed."""
         backend.admin = Admin.READY
+        self._health.forgive(backend)
         self._readmit(backend)
 
     def _dialog_unknown(self, leg: Leg) -> None:
@@ -163,13 +165,21 @@ class Failovers:
     # -- execution
 
     def _report(self, backend: Backend, cause: str, reason: str, steps: list[Step]) -> Report:
-        return self.open_report(cause, backend.name, backend.pool, reason, len(steps))
+        report = self.open_report(cause, backend.name, backend.pool, reason, len(steps))
+        pool, now = self._backends.pool_of(backend), self._loop.time()
+        leaves = backend.fenced or backend.admin is not Admin.READY
+        if steps and pool.select(now, self._calls.rng, [backend] if leaves else ()) is None:
+            deadline_s = pool.settings.recovery.deadline_s
+            report.warning = f"no backend of pool {pool.name} can take them now; one is waited for, {deadline_s:g} s"
+            report.note(now, report.warning)
+            log.warning("backend=%s failover=%d %s", backend.name, report.id, report.warning)
+        return report
 
     def open_report(self, cause: str, backend: str, pool: str, reason: str, calls: int) -> Report:
         """Of this failover, or of another kind that operators shall see beside them."""
         now = self._loop.time()
         report = Report(next(self._ids), cause, backend, pool, reason, now, None, [], calls)
-        report.note(now, f"{cause}: {reason}; {calls} calls to move")
+        report.note(now, f"{cause}: {reason}; {counted(calls, 'call')} to move")
         self.reports.append(report)
         log.warning("backend=%s failover=%d cause=%r calls=%d", backend, report.id, cause, calls)
         return report
@@ -193,11 +203,16 @@ class Failovers:
             self.moving.discard(backend)
         report.finished = True
         now = self._loop.time()
-        report.note(now, f"{report.count('moved')} moved, {report.count('lost')} lost, {report.count('ended')} ended")
+        counts = {result: report.count(result) for result in (MOVED, LOST, ENDED, STAYED)}
+        for refusals in report.told_of_refusals():
+            report.note(now, refusals)
+            log.warning("failover=%d %s", report.id, refusals)
+        report.note(
+            now, ", ".join(f"{count} {result}" for result, count in counts.items() if count or result != STAYED)
+        )
         log.warning(
-            "backend=%s failover=%d moved=%d lost=%d ended=%d all_moved_ms=%s",
-            backend.name, report.id, report.count("moved"), report.count("lost"), report.count("ended"),
-            report.all_moved_ms,
+            "backend=%s failover=%d moved=%d lost=%d ended=%d stayed=%d unverified=%d all_moved_ms=%s",
+            backend.name, report.id, *counts.values(), report.unverified, report.all_moved_ms,
         )  # fmt: skip
 
     async def _recover_one(self, report: Report, step: Step, *, alive: bool, deadline: float) -> CallResult:
@@ -225,6 +240,7 @@ class Failovers:
         recovery = Recovery(
             self._calls, step, why=report.cause, alive=alive, pace_of=self._pace, deadline=deadline,
             since=report.detected_at, standbys=self.standbys, bypass=bypass,
+            on_refused=lambda what: self._refused(report, what, step.call),
         )  # fmt: skip
         result = await recovery.run()
         return await self._once_more(report, step.call, result)
@@ -240,6 +256,10 @@ class Failovers:
                 deadline = self._loop.time() + settings.deadline_s
                 return await self._recover(report, Step(call, leg, kind_of(call)), alive=False, deadline=deadline)
         return result
+
+    def _refused(self, report: Report, what: str, call: Call) -> None:
+        if report.note_refusal(self._loop.time(), what, call.id):
+            log.warning("failover=%d refused by %s", report.id, what)
 
     def _pace(self, backend: Backend) -> Pace:
         pace = self._paces.get(backend)

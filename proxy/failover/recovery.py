@@ -24,7 +24,7 @@ from proxy.failover.bypass import Bypass
 from proxy.failover.pace import Pace
 from proxy.failover.plan import Kind, Step
 from proxy.failover.report import ENDED as HUNG_UP
-from proxy.failover.report import LOST, MOVED, CallResult
+from proxy.failover.report import LOST, MOVED, STAYED, CallResult
 from proxy.failover.standbys import Standbys
 from proxy.failover.survivor import Hopeless, Unwelcome, check, offer_of, tell
 from proxy.sip.message import Field
@@ -38,7 +38,7 @@ AUDIO_POLL_S = 0.02
 class Recovery:
     def __init__(
         self, calls: Calls, step: Step, *, why: str, alive: bool, pace_of: Callable[[Backend], Pace], deadline: float,
-        since: float, standbys: Standbys, bypass: Bypass | None,
+        since: float, standbys: Standbys, bypass: Bypass | None, on_refused: Callable[[str], None],
     ) -> None:  # fmt: skip
         """`alive`: the old backend still works, so this is a planned move. `deadline` and `since` are clock times."""
         self.calls = calls
@@ -51,6 +51,7 @@ class Recovery:
         self.deadline = deadline
         self.since = since
         self.standbys = standbys
+        self.on_refused = on_refused
         self.bypass = bypass  # with the calls that this one belongs to
         self.result = CallResult(step.call.id, step.kind.name.lower())
         self.old_backend = step.leg.backend
@@ -88,6 +89,8 @@ class Recovery:
         result.done_ms = self._ms()
         if result.result == LOST and self.planned:
             await self._back()
+            if self.alive:
+                result.result = STAYED
         elif result.result == LOST:
             self.calls.end(call, f"could not be recovered: {result.error}", fields=[_reason(result.error)])
         if self.holding:
@@ -290,6 +293,8 @@ class Recovery:
                 leg, answer = await attempt.run()
             except Refused as refusal:
                 result.error = str(refusal)
+                if not refusal.again:
+                    self.on_refused(result.error)
                 if refusal.again:
                     self.tried.remove(backend)  # once more, with the longer interval that it wants
             except MediaError as problem:  # no ports, or the relay is down: that is no fault of the backend

@@ -8,7 +8,11 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from proxy.text import counted
+
 MOVED, LOST, ENDED = "moved", "lost", "ended"  # ended: a side hung up while it was being moved
+STAYED = "stayed"  # a planned move found no place for it
+KINDS_OF_REFUSAL_MAX = 50
 
 
 @dataclass(slots=True)
@@ -43,9 +47,32 @@ class Report:
     results: list[CallResult] = field(default_factory=list)
     timeline: list[tuple[float, str]] = field(default_factory=list)
     finished: bool = False
+    warning: str = ""  # known from the start
+    refused: dict[str, set[str]] = field(default_factory=dict)  # "as2: 486 Busy Here": ids of the calls
 
     def note(self, now: float, what: str) -> None:
         self.timeline.append((round((now - self.detected_at) * 1000, 1), what))
+
+    def note_refusal(self, now: float, what: str, call: str) -> bool:
+        """A backend did not take a call. True for the first of its kind."""
+        first = what not in self.refused and len(self.refused) < KINDS_OF_REFUSAL_MAX
+        if first:
+            self.refused[what] = set()
+            self.note(now, f"refused by {what}")
+        if what in self.refused:
+            self.refused[what].add(call)
+        return first
+
+    def told_of_refusals(self) -> list[str]:
+        return [
+            f"{backend} refused {counted(len(calls), 'call')}: {why}"
+            for backend, _, why, calls in ((*what.partition(": "), calls) for what, calls in self.refused.items())
+        ]
+
+    @property
+    def unverified(self) -> int:
+        """Calls that were moved, and whose audio was looked for and did not come."""
+        return sum(each.result == MOVED and each.audio is False for each in self.results)
 
     def count(self, result: str) -> int:
         return sum(each.result == result for each in self.results)
@@ -62,10 +89,13 @@ class Report:
         """All but the results, which may be thousands."""
         gaps = sorted(each.gap_ms for each in self.results if each.gap_ms is not None)
         return {
-            **{each.name: getattr(self, each.name) for each in fields(self) if each.name != "results"},
+            **{each.name: getattr(self, each.name) for each in fields(self) if each.name not in ("results", "refused")},
+            "refused": {what: len(calls) for what, calls in self.refused.items()},
             "moved": self.count(MOVED),
             "lost": self.count(LOST),
             "ended": self.count(ENDED),
+            "stayed": self.count(STAYED),
+            "unverified": self.unverified,
             "all_moved_ms": self.all_moved_ms,
             "gap_ms": {"p50": quantile(gaps, 0.5), "p99": quantile(gaps, 0.99), "max": gaps[-1] if gaps else None},
         }

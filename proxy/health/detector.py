@@ -220,6 +220,13 @@ class Detector:
             reason = f"{UNKNOWN_DIALOGS} live dialogs are unknown to it"
             self._commit(now, Sip.RESTARTED, reason, Evidence.DIALOG_UNKNOWN)
 
+    def forgive(self) -> None:
+        """That it came back too often is forgotten."""
+        self._downs.clear()
+        if self.signs.held:
+            self.signs.held = False
+            self._explain("the operator lets it in", Evidence.OPTIONS_OK)
+
     # What it means
 
     def judge(self, now: float, witness_at: float) -> Change | None:

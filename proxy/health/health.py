@@ -121,6 +121,14 @@ class Health:
         if prober.detector.pending:
             self.judge(prober, awake)
 
+    def forgive(self, backend: Backend) -> None:
+        """An operator says that it does not flap any more."""
+        prober = self._probers[backend]
+        awake = self.selfcheck.awake(self._loop.time())
+        prober.detector.forgive()
+        if prober.detector.pending:
+            self.judge(prober, awake)
+
     def dialog_unknown(self, backend: Backend, dialog: bytes) -> None:
         """It answered 481 in a dialog (named by its Call-ID) that we know to be live."""
         prober = self._probers[backend]

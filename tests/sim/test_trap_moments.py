@@ -228,7 +228,7 @@ def test_a_planned_move_that_the_caller_refuses_leaves_the_call_as_it_was() -> N
         assert first is not None
         world.node.failovers.drain(first, move=True)
         await until(lambda: all_moved(world), 40.0)
-        assert world.node.failovers.reports[0].count("lost") == 1
+        assert world.node.failovers.reports[0].count("stayed") == 1
         call.session.on_offer = call.answer
         assert hears(call, FIRST) and hears(end_at(world, FIRST), PHONE)
         await call.hold()
