@@ -22,11 +22,11 @@ def status_of(mode: str) -> tuple[dict[str, Any], dict[str, Any]]:
     async def run() -> tuple[dict[str, Any], dict[str, Any]]:
         await world.start()
         await asyncio.sleep(5.0)
-        before = handlers(world.node)["status"]({})
+        before = await handlers(world.node)["status"]({})
         world.phones[0].stack.flow("udp", (NODE, 5060)).send(b"nonsense")
         world.node.calls.direct.offer("s", "a", "b", b"nonsense").exception()
         await asyncio.sleep(1.0)
-        return before, handlers(world.node)["status"]({})
+        return before, await handlers(world.node)["status"]({})
 
     try:
         return loop.run(run())
