@@ -164,6 +164,24 @@ def test_our_own_stall_is_no_silence() -> None:
     assert play(script) == []
 
 
+@pytest.mark.parametrize("pause_s", [0.06, 0.08, 0.115, 0.13, 0.16, 0.3])
+def test_a_pause_that_was_taken_for_death_costs_no_call(pause_s: float) -> None:
+    async def script(world: World) -> None:
+        calls = await talking(world)
+        events = news(world)
+        world.network.freeze(FIRST)
+        await asyncio.sleep(pause_s)
+        world.network.thaw(FIRST)
+        await asyncio.sleep(3.0)
+        assert all(call.hears() is not None for call in calls) and len(world.node.calls.live) == STREAMS
+        assert backend(world).verdict is Verdict.UP
+        moved = any(event.verdict is Verdict.DOWN for event in events)
+        assert moved is (pause_s > 0.1)
+        assert all(hears(call, SECOND if moved else FIRST) for call in calls)
+
+    assert play(script) == []
+
+
 def test_reports_of_unknown_groups_are_nobodys() -> None:
     async def script(world: World) -> None:
         await world.place(1)
