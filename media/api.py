@@ -114,11 +114,14 @@ class MediaPlane(Protocol):
         """What has gone wrong since it was started, by name."""
         ...
 
-    def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
+    def offer(
+        self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False
+    ) -> asyncio.Future[bytes]:
         """The peer of leg `source` offered `sdp`: returns the offer to send to the peer of leg `target`.
 
         The origin line of what is returned is ours and stable per leg: its version grows by one when, and only
-        when, the body changed since the last one sent on that leg (RFC 3264 §8). Raises MediaError.
+        when, the body changed since the last one sent on that leg (RFC 3264 §8). With `preview` what is returned does
+        not count as sent: an offer that was refused is taken back by offering what holds once more. Raises MediaError.
         """
         ...
 

@@ -41,8 +41,10 @@ class DirectPlane:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
-        return self._pass(session, target, sdp, True)
+    def offer(
+        self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False
+    ) -> asyncio.Future[bytes]:
+        return self._pass(session, target, sdp, not preview)
 
     def answer(
         self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False

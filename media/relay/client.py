@@ -98,9 +98,11 @@ class RelayPlane:
 
     # -- the contract -------------------------------------------------------------------------------------------
 
-    def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
+    def offer(
+        self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False
+    ) -> asyncio.Future[bytes]:
         """Errors are in the future that is returned."""
-        return self._exchange((session, source, target, sdp, True, True))
+        return self._exchange((session, source, target, sdp, True, not preview))
 
     def answer(
         self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False

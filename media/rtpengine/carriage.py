@@ -31,12 +31,12 @@ class Carriage:
         self._flags = flags
         self.silent_groups: set[str] = set()  # who is connected to a peer of one of these is played something
 
-    async def offer(self, session: Session, source: str, target: str, sdp: bytes) -> bytes:
+    async def offer(self, session: Session, source: str, target: str, sdp: bytes, record: bool) -> bytes:
         _check(session, source, sdp)
         giver, taker = self._leg(session, source), self._leg(session, target)
         rest = await self._nodes.placed(session, lambda: self._offer(session, giver, taker, sdp))
         giver.offered = sdp
-        return taker.stamp(rest, self._address)
+        return taker.stamp(rest, self._address, record)
 
     async def answer(self, session: Session, source: str, target: str, sdp: bytes, record: bool) -> bytes:
         _check(session, source, sdp)

@@ -110,11 +110,13 @@ class RtpenginePlane:
 
     # -- the contract -------------------------------------------------------------------------------------------
 
-    def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
+    def offer(
+        self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False
+    ) -> asyncio.Future[bytes]:
         state = self._sessions.get(session)
         if state is None:
             state = self._sessions[session] = Session(session)
-        return self._do(state, lambda: self._carriage.offer(state, source, target, sdp))
+        return self._do(state, lambda: self._carriage.offer(state, source, target, sdp, not preview))
 
     def answer(
         self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False

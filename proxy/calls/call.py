@@ -8,6 +8,7 @@ call are taken one after the other: while media is being asked, or a leg is bein
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +26,15 @@ if TYPE_CHECKING:
     from proxy.calls.setup import Setup
     from proxy.calls.standby import Standby
 
+log = logging.getLogger(__name__)
+
 RINGING, TALKING, ENDED = "ringing", "talking", "ended"
 
 Event = Callable[[], None]
+
+
+def _nothing(_: object) -> None:
+    return None
 
 
 class HeldRequest:
@@ -46,7 +53,8 @@ class HeldRequest:
         self.transaction = transaction
 
     def __call__(self) -> None:
-        self.take(self.request.to_tag, self.request, self.transaction)
+        if not self.transaction.answered:  # it was cancelled meanwhile
+            self.take(self.request.to_tag, self.request, self.transaction)
 
 
 class Call:
@@ -96,6 +104,13 @@ class Call:
     def pack_fields(self) -> None:
         """Keep `fields` in less room: the call stands, and a recovery may never come."""
         self._fields = b"\r\n".join([line for _, line in self.fields])
+
+    def withdraw_offer(self, leg: Leg, other: Leg, before: bytes) -> None:
+        """What `leg` offered was refused, so the session of `other` is as `before` (RFC 3261 §14.1): media is told."""
+        other.local_sdp = before
+        if leg.remote_sdp and leg.call is self and other.call is self:
+            again = self.media.offer(self.id, leg.name, other.name, leg.remote_sdp, preview=True)
+            self.then(again, _nothing, _nothing)
 
     def other(self, leg: Leg) -> Leg:
         other = self.b if leg is self.a else self.a
@@ -156,7 +171,7 @@ class Call:
 
         def done(finished: asyncio.Future[bytes]) -> None:
             if self.state != ENDED:
-                self._media_done(finished, proceed, fail)
+                self.run(lambda: self._media_done(finished, proceed, fail), request)
             else:
                 finished.exception()  # has been seen
                 if request is not None:
@@ -164,6 +179,18 @@ class Call:
             self.release_events()
 
         future.add_done_callback(done)
+
+    def run(self, event: Event, request: ServerTransaction | None = None) -> None:
+        """A fault of ours in one event stays with it: what waits behind it is done all the same."""
+        if isinstance(event, HeldRequest):
+            request = event.transaction
+        try:
+            event()
+        except Exception:
+            self.calls.stack.errors["handler"] += 1
+            log.exception("call=%s cannot do what had to wait", self.id)
+            if request is not None:
+                request.reply(500)
 
     @staticmethod
     def _media_done(
@@ -196,7 +223,7 @@ class Call:
         while self.held_events:
             waiting, self.held_events = self.held_events, None
             for index, event in enumerate(waiting):
-                event()
+                self.run(event)
                 if self._wait_again(waiting, index + 1):
                     return
         self.held_events = None

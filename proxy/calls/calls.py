@@ -108,6 +108,8 @@ class Calls:
             midcall.refuse_offer(leg, transaction)  # what it met may not end before this one is answered
         else:
             call.held_events.append(HeldRequest(self._in_dialog, request, transaction))
+            if isinstance(transaction, InviteServerTransaction):
+                transaction.on_cancel = lambda: transaction.reply(487)
 
     def on_ack(self, request: Request) -> None:
         leg = self.index.get(request.to_tag)
@@ -384,7 +386,7 @@ class Calls:
         call.setup = call.reinvite = None
         waiting, call.held_events, call.holders = call.held_events, None, 0
         for event in waiting or ():
-            event()  # what waited finds its dialog gone and is answered 481
+            call.run(event)  # what waited finds its dialog gone and is answered 481
         on_ended, call.on_ended = call.on_ended, None
         if on_ended:
             on_ended()

@@ -14,7 +14,7 @@ from proxy.calls import session_timer, standby
 from proxy.calls.call import ENDED, Call
 from proxy.calls.headers import crossing
 from proxy.calls.leg import Leg, gone
-from proxy.calls.reinvite import Reinvite
+from proxy.calls.reinvite import Reinvite, call_off
 from proxy.calls.replaces import crossing_named
 from proxy.sip.client_transaction import ClientTransaction
 from proxy.sip.dialog import Dialog
@@ -146,9 +146,10 @@ def _updated(
     if not request.sdp:
         _session_refreshed(calls, leg, request, transaction)
         return
-    if leg.dialog is not None and other.offers_pending():
-        refuse_offer(other, transaction)
+    if leg.dialog is not None and (leg.offers_pending() or other.offers_pending()):
+        refuse_offer(leg, transaction)
         return
+    before = other.local_sdp
 
     def send(sdp: bytes) -> None:
         other.local_sdp = sdp
@@ -166,6 +167,7 @@ def _updated(
             return
         other.heard(asked)
         if message.status >= 300 or not message.sdp or call.state == ENDED:
+            call.withdraw_offer(leg, other, before)
             if gone(message) and calls.carried_over(call, other, message):
                 later()
                 return
@@ -175,16 +177,21 @@ def _updated(
                 calls.dialog_gone(call, other, message)
             return
         dialog.refresh(message)
-        leg.remote_sdp, other.remote_sdp = request.sdp, message.sdp
+        other.remote_sdp = message.sdp
         call.then(
             call.media.answer(call.id, other.name, leg.name, message.sdp),
             lambda sdp: reply(message, sdp),
-            lambda problem: transaction.reply(488),
+            unusable,
             transaction,
         )
 
+    def unusable(problem: str) -> None:
+        calls.media_refused(call, problem)
+        call_off(calls, leg, other, before)
+        transaction.reply(488)
+
     def reply(message: Response, sdp: bytes) -> None:
-        leg.local_sdp = sdp
+        leg.local_sdp, leg.remote_sdp = sdp, request.sdp
         extra = [contact(transaction.flow), *crossing(message), *session_timer.accept(calls, leg, request)]
         transaction.respond(response(request, message.status, leg.tag, extra, sdp, message.reason))
         calls.settled(call)
@@ -213,7 +220,7 @@ def refuse_offer(leg: Leg, transaction: ServerTransaction) -> None:
 
 
 def _reinvited(calls: Calls, call: Call, leg: Leg, request: Request, transaction: InviteServerTransaction) -> None:
-    if call.setup is not None or leg.offers_pending():
+    if call.setup is not None or leg.offers_pending() or call.other(leg).offers_pending():
         refuse_offer(leg, transaction)
         return
     short = session_timer.refusal(calls, leg, request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.calls import session_timer
+from proxy.calls import agreement, session_timer
 from proxy.calls.call import ENDED, Call
 from proxy.calls.headers import crossing
 from proxy.calls.leg import Leg, gone
@@ -18,6 +18,25 @@ from proxy.sip.server_transaction import InviteServerTransaction
 
 if TYPE_CHECKING:
     from proxy.calls.calls import Calls
+
+
+def call_off(calls: Calls, leg: Leg, other: Leg, before: bytes) -> None:
+    """The peer of `other` has accepted what `leg` offered, but it cannot be done: offer it what held `before`."""
+
+    def offer(sdp: bytes) -> None:
+        if other.dialog is not None and not other.offers_pending():
+            other.local_sdp = sdp
+            other.reinvite(calls, [SDP], sdp, answered)
+
+    def answered(message: Response) -> None:
+        if message.status < 300 and message.sdp and leg.call is not None and other.call is not None:
+            agreement.keep_answer(calls, other, leg, message.sdp)
+
+    call = leg.call
+    other.local_sdp = before
+    if call is not None and other.call is call and leg.remote_sdp:
+        asked = call.media.offer(call.id, leg.name, other.name, leg.remote_sdp)
+        call.then(asked, offer, lambda problem: calls.media_refused(call, problem))
 
 
 class Reinvite:
@@ -46,8 +65,12 @@ class Reinvite:
         self.call.then(
             self.call.media.offer(self.call.id, self.leg.name, self.other.name, self.offer),
             self._send,
-            lambda problem: self._finish(488),
+            self._unoffered,
         )
+
+    def _unoffered(self, problem: str) -> None:
+        self.calls.media_refused(self.call, problem)
+        self._finish(488)
 
     def _send(self, body: bytes) -> None:
         if self.offer:
@@ -63,7 +86,8 @@ class Reinvite:
             call.held_events.append(lambda: self._answered(message))
             return
         if message.status >= 300:
-            self.other.local_sdp = self.before  # a refused offer leaves the session as it was (§14.1)
+            if self.offer:
+                call.withdraw_offer(self.leg, self.other, self.before)
             if gone(message) and self.calls.carried_over(call, self.other, message):
                 return  # who takes its place answers
             self._finish(message.status, message)
@@ -77,7 +101,6 @@ class Reinvite:
             return
         other.remote_sdp = message.sdp
         if self.offer:
-            self.leg.remote_sdp = self.offer
             future = call.media.answer(call.id, other.name, self.leg.name, message.sdp)
         else:
             self.calls.await_late_answer(call, self.leg, other)
@@ -85,8 +108,18 @@ class Reinvite:
         call.then(
             future,
             lambda sdp: self._reply(message, sdp),
-            lambda problem: self._finish(488),
+            self._unusable,
         )
+
+    def _unusable(self, problem: str) -> None:
+        """What the other side accepted or offered is of no use: both sides are to keep the session that they had."""
+        self.calls.media_refused(self.call, problem)
+        if self.offer:
+            call_off(self.calls, self.leg, self.other, self.before)
+        else:
+            self.leg.on_ack = None
+            self.other.acknowledge(self.calls.stack, self.other.local_sdp)
+        self._finish(488)
 
     def _too_late(self, message: Response) -> None:
         """Whoever asked is gone, or was answered otherwise: the transaction ends, and what the peer wants is kept."""
@@ -102,6 +135,7 @@ class Reinvite:
         leg, calls, call = self.leg, self.calls, self.call
         if message.sdp:
             leg.local_sdp = body
+            leg.remote_sdp = self.offer or leg.remote_sdp
         call.reinvite = None
         self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")
         extra = [contact(self.transaction.flow), *crossing(message), *session_timer.accept(calls, leg, self.request)]

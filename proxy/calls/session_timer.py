@@ -14,6 +14,7 @@ from proxy.sip.message import SDP, Field, Message, Request, Response
 from proxy.sip.session_timer import SessionTimer
 
 if TYPE_CHECKING:
+    from proxy.calls.call import Call
     from proxy.calls.calls import Calls
     from proxy.calls.leg import Leg
     from proxy.net.timers import Timer
@@ -126,7 +127,33 @@ def _due(leg: Leg) -> None:
         fields = [SUPPORTED, *timer.request_fields()]
         leg.request(calls.stack, b"UPDATE", fields, b"", lambda message: _updated(calls, leg, message))
     else:
-        leg.reinvite(calls, [SDP], leg.local_sdp, lambda message: _reinvited(calls, leg, message))
+        _reinvite(calls, call, leg, timer)
+
+
+def _reinvite(calls: Calls, call: Call, leg: Leg, timer: LegTimer) -> None:
+    """The description as it stands. Media says it anew: one that was refused since may have had its version."""
+    standby = call.standby
+    if leg in call.legs():
+        other = call.other(leg)
+        offer = other.remote_sdp
+    elif standby is not None and standby.leg is leg and standby.offered:
+        other = call.other(standby.replaces(call))
+        offer = standby.offered
+    else:
+        _again(calls, leg, timer, RETRY_S)
+        return
+
+    def send(sdp: bytes) -> None:
+        if leg.call is call and leg.dialog is not None and not leg.offers_pending():
+            leg.local_sdp = sdp
+            leg.reinvite(calls, [SDP], sdp, lambda message: _reinvited(calls, leg, message))
+
+    def fail(problem: str) -> None:
+        calls.media_refused(call, problem)
+        if leg.timer is timer:
+            _again(calls, leg, timer, RETRY_S)
+
+    call.then(call.media.offer(call.id, other.name, leg.name, offer), send, fail)
 
 
 def _updated(calls: Calls, leg: Leg, message: Response) -> None:

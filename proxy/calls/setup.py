@@ -194,7 +194,7 @@ class Setup:
         a.dialog = fork.a
         a.dialog.state = CONFIRMED
         a.tag = fork.a.local_tag
-        a.remote_sdp = self.offer or a.remote_sdp
+        a.remote_sdp = a.remote_sdp or self.offer  # an UPDATE may have changed it
         for other in self.forks:
             if other is not fork:
                 calls.index.pop(other.a.local_tag, None)

@@ -206,8 +206,10 @@ class SimMedia:
 
     # MediaPlane
 
-    def offer(self, session: str, source: str, target: str, sdp: bytes) -> asyncio.Future[bytes]:
-        return self._answer_at_once(self._pass, session, source, target, sdp, True)
+    def offer(
+        self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False
+    ) -> asyncio.Future[bytes]:
+        return self._answer_at_once(self._pass, session, source, target, sdp, not preview)
 
     def answer(
         self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False

@@ -43,8 +43,8 @@ class SlowMedia:
         self._loop.call_at(self._last_at, answer)
         return future
 
-    def offer(self, *args: Any) -> asyncio.Future[bytes]:
-        return self._later(self._fast.offer, *args)
+    def offer(self, *args: Any, **options: Any) -> asyncio.Future[bytes]:
+        return self._later(self._fast.offer, *args, **options)
 
     def answer(self, *args: Any, **options: Any) -> asyncio.Future[bytes]:
         return self._later(self._fast.answer, *args, **options)

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from media.api import MediaError, MediaFull
+from proxy.calls.agreement import without_origin
 from proxy.sip.user_agent import CallFailed
-from tests.sim.acting import all_moved, moved_to
+from tests.sim.acting import all_moved, end_at, moved_to
+from tests.sim.raw_peer import RawPeer, sdp
 from tests.sim.scenario import FIRST, SECOND, hears, play, until
+from tests.sim.tap import Tap
 from tests.sim.world import World
 
 DOWN = MediaError("the media relay is down")
@@ -66,5 +69,82 @@ def test_a_new_call_for_which_there_is_no_port_is_refused_as_by_a_full_house() -
         counts = world.node.calls.counts
         assert (counts["media_full"], counts["media_refused"]) == (1, 0)
         assert hears(call, FIRST)
+
+    assert play(script) == []
+
+
+# -- it refuses what is exchanged in a call
+
+
+def test_a_late_offer_that_media_cannot_take_leaves_the_call_as_it_was() -> None:
+    async def script(world: World) -> None:
+        phone = RawPeer(world)
+        phone.talk()
+        await phone.call(b"X-Call: 1")
+        tap, broken = Tap(world, FIRST), [True]
+        fails(world, "offer", lambda: bool(broken))
+        phone.request(b"INVITE", 2)
+        await phone.expect("488 INVITE")
+        phone.request(b"ACK", 2)
+        await asyncio.sleep(1.0)
+        (ack,) = tap.of(b"ACK")
+        assert ack.sdp, "an offer in a 2xx wants an answer"
+        broken.clear()
+        phone.request(b"INVITE", 3, body=sdp(phone.address, version=2, lines=b"a=sendonly\r\n"))
+        await phone.expect("200 INVITE")
+        phone.request(b"ACK", 3)
+        assert end_at(world, FIRST).direction == b"recvonly"
+        world.network.kill(FIRST)
+        await until(lambda: all_moved(world), 2.0)
+        await phone.bye(4)
+
+    assert play(script) == []
+
+
+@pytest.mark.parametrize("method", [b"INVITE", b"UPDATE"])
+def test_an_answer_that_media_cannot_take_is_called_off_on_both_sides(method: bytes) -> None:
+    async def script(world: World) -> None:
+        phone = RawPeer(world)
+        phone.talk()
+        await phone.call(b"X-Call: 1")
+        end, tap, broken = end_at(world, FIRST), Tap(world, FIRST), [True]
+        fails(world, "answer", lambda: bool(broken))
+        phone.request(method, 2, body=sdp(phone.address, version=2, lines=b"a=sendonly\r\n"))
+        await phone.expect(f"488 {method.decode()}")
+        if method == b"INVITE":
+            phone.request(b"ACK", 2)
+        broken.clear()
+        await until(lambda: len(tap.descriptions) == 2, 1.0)
+        assert [b"sendonly" in each for each in tap.descriptions] == [True, False]
+        await until(lambda: end.direction == b"sendrecv", 1.0)
+        (call,) = world.node.calls.live.values()
+        assert not call.on_hold
+        await phone.bye(3)
+
+    assert play(script) == []
+
+
+def test_an_update_that_is_refused_leaves_the_session_as_it_was() -> None:
+    async def script(world: World) -> None:
+        phone = RawPeer(world)
+        phone.talk()
+        await phone.call(b"X-Call: 1")
+        end = end_at(world, FIRST)
+        assert end.session is not None
+        end.session.on_offer = lambda offer: 488
+        (call,) = world.node.calls.live.values()
+
+        def session() -> list[list[bytes]]:
+            return [without_origin(each) for leg in call.legs() for each in (leg.local_sdp, leg.remote_sdp)]
+
+        before = session()
+        for cseq, method in enumerate((b"UPDATE", b"INVITE"), 2):
+            phone.request(method, cseq, body=sdp(phone.address, 5000, version=cseq))
+            await phone.expect(f"488 {method.decode()}")
+            if method == b"INVITE":
+                phone.request(b"ACK", cseq)
+            assert session() == before
+            assert end.hears() == (phone.address, 4000)
+        await phone.bye(4)
 
     assert play(script) == []

@@ -8,6 +8,7 @@ import itertools
 import pytest
 
 from proxy.sip.message import Request
+from proxy.sip.user_agent import CallFailed
 from tests.sim.acting import all_moved, answering, both_modes, end_at
 from tests.sim.raw_peer import RawPeer, sdp
 from tests.sim.scenario import FIRST, PHONE, SECOND, THIRD, hears, play, until
@@ -93,6 +94,24 @@ def test_a_refresh_that_meets_491_waits_longer_as_the_one_who_made_the_dialog() 
         assert all(2.1 <= wait <= 4.05 for wait in waits)
 
     assert play(script, patience_s=8.0) == []
+
+
+@both_modes
+def test_a_refresh_after_a_refused_offer_is_a_new_version(mode: str) -> None:
+    async def script(world: World) -> None:
+        phone = RawPeer(world)
+        phone.talk()
+        await phone.call(b"X-Call: 1", *TIMED)
+        holding = world.on_server(FIRST, end_at(world, FIRST).hold())
+        phone.reply(await next_reinvite(phone), 488)
+        with pytest.raises(CallFailed):
+            await holding
+        refresh = await next_reinvite(phone)
+        assert b"a=sendonly" not in refresh.sdp  # that its version has grown is among the checks of every scenario
+        phone.reply(refresh, 200, OURS, body=sdp(phone.address))
+        await phone.bye(2)
+
+    assert play(script, mode=mode) == []
 
 
 def test_a_re_invite_that_crosses_is_sent_again_with_the_interval_that_the_other_side_wants() -> None:

@@ -55,6 +55,19 @@ def test_a_hold_by_address_keeps_it(tmp_path: Path) -> None:
     run(test())
 
 
+def test_an_offer_that_is_taken_back_does_not_count_as_sent(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with relay_bed(tmp_path) as bed:
+            await bed.plane.offer("c", "a", "b1", OFFER)
+            await bed.plane.answer("c", "b1", "a", ANSWER)
+            refused = await bed.plane.offer("c", "a", "b1", OFFER + b"a=sendonly\r\n")
+            taken_back = await bed.plane.offer("c", "a", "b1", OFFER, preview=True)
+            assert (version(refused), version(taken_back)) == (2, 3)
+            assert await bed.plane.offer("c", "a", "b1", OFFER + b"a=sendonly\r\n") == refused
+
+    run(test())
+
+
 def test_answer_of_another_backend_keeps_the_ports_of_the_caller(tmp_path: Path) -> None:
     async def test() -> None:
         async with relay_bed(tmp_path) as bed:
