@@ -17,10 +17,8 @@ from tests.sim.scenario import FIRST, SECOND, hears, play, until
 from tests.sim.tap import Tap
 from tests.sim.world import World
 
-DOWN = MediaError("the media relay is down")
 
-
-def fails(world: World, ask: str, while_: Callable[[], bool], error: MediaError = DOWN) -> None:
+def fails(world: World, ask: str, while_: Callable[[], bool], error: type[MediaError] = MediaError) -> None:
     """The relay does not do that as long as `while_` holds."""
     real = getattr(world.relay, ask)
 
@@ -29,7 +27,7 @@ def fails(world: World, ask: str, while_: Callable[[], bool], error: MediaError 
             answer: asyncio.Future[Any] = real(*args, **options)
             return answer
         future: asyncio.Future[Any] = world.host.loop.create_future()
-        future.set_exception(error)
+        future.set_exception(error("the media relay is down"))
         return future
 
     setattr(world.relay, ask, instead)
@@ -63,7 +61,7 @@ def test_a_relay_that_is_away_for_a_while_costs_no_call(ask: str) -> None:
 def test_a_new_call_for_which_there_is_no_port_is_refused_as_by_a_full_house() -> None:
     async def script(world: World) -> None:
         call = await world.place(1)
-        fails(world, "offer", lambda: True, MediaFull("no free media ports for another call"))
+        fails(world, "offer", lambda: True, MediaFull)
         with pytest.raises(CallFailed, match="503"):
             await world.place(2)
         counts = world.node.calls.counts
