@@ -88,7 +88,7 @@ rtpengine:
 tshark:
 	@$(PACKAGES) tshark=tshark
 
-asterisk:
+asterisk: ## a real Asterisk, unpacked in .cache/
 	@tests/testbed/asterisk/asterisk-root.sh $(ASTERISK)
 
 pjsua2: .venv/ready

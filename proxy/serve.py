@@ -13,7 +13,6 @@ import random
 import resource
 import signal
 import time
-from pathlib import Path
 
 from media.direct import DirectPlane
 from media.probe.call import Caller
@@ -22,7 +21,7 @@ from media.relay.client import RelayPlane
 from media.relay.latch import LatchPolicy
 from media.relay.link import RelayOptions
 from media.rtpengine import NodeOptions, RtpenginePlane, Watch
-from proxy.admin.control import ControlServer
+from proxy.admin.control import ControlServer, control_path
 from proxy.admin.orders import handlers
 from proxy.config import WILDCARDS, Settings
 from proxy.journal import Journal
@@ -38,10 +37,6 @@ log = logging.getLogger(__name__)
 
 IDLE_COLLECT_S = 60.0
 PROBE_PORTS = 32  # of the upper end of media.ports: the relay begins at the lower one
-
-
-def control_path(settings: Settings) -> Path:
-    return settings.node.state_dir / "control.sock"
 
 
 async def serve(settings: Settings) -> None:
@@ -82,7 +77,7 @@ async def _serve(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         if unknown:
             log.warning("the media relay carried %d lines of calls that nobody knows: they are ended", unknown)
     journal.start()
-    control = ControlServer(control_path(settings), handlers(node))
+    control = ControlServer(control_path(state_dir), handlers(node))
     await control.start()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

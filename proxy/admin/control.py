@@ -31,6 +31,11 @@ class ControlError(Exception):
     """The node refused a command, or there is no node to ask; the text says which."""
 
 
+def control_path(state_dir: Path) -> Path:
+    """Where the node of that state directory listens."""
+    return state_dir / "control.sock"
+
+
 class ControlServer:
     def __init__(self, path: Path, handlers: dict[str, Handler]) -> None:
         self._path = path

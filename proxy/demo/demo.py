@@ -16,6 +16,7 @@ from proxy.demo.outcome import Outcome, judge
 from proxy.demo.script import cast
 from proxy.demo.stage import CALLS_PER_S, Fault, Stage
 from proxy.demo.view import Picture, View
+from proxy.text import counted
 
 TALK_S = 4.0
 CALM_S = 1.0  # everybody hears, and nothing is being moved
@@ -41,7 +42,7 @@ async def _play(stage: Stage, calls: int, fault: Fault, backend: str, view: View
     view.say(f"starting two backends ({backend}) and the proxy")
     await stage.start_backends()
     await stage.start_proxy()
-    view.say(f"{calls} callers dial: a tone, an echo, conferences")
+    view.say(f"{counted(calls, 'caller')} dial{'s' if calls == 1 else ''}: a tone, an echo, conferences")
     await stage.start_callers(parts)
     view.say("everybody hears what they should")
     talk_until = loop.time() + TALK_S

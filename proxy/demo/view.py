@@ -13,6 +13,7 @@ from rich.text import Text
 
 from proxy.demo.outcome import Outcome, histogram
 from proxy.demo.script import BACKUP_HZ, PARTY_HZ, PRIMARY_HZ, SAID_HZ
+from proxy.text import counted
 
 BAR = 40
 _VERDICT_STYLES = {"up": "green", "suspect": "yellow", "degraded": "yellow", "down": "bold red"}
@@ -145,13 +146,19 @@ def print_outcome(console: Console, outcome: Outcome) -> None:
     for low, high, count in bins:
         bar = "█" * -(-BAR * count // most)
         console.print(f"{low:>6} -{high:>5}  {count:>4}  {bar}", highlight=False, soft_wrap=True)
-    gap = outcome.gap_ms
-    console.print(f"   p50 {gap['p50']}   p90 {gap['p90']}   p99 {gap['p99']}   max {gap['max']}", highlight=False)
+    quantiles = (f"{name} {'-' if value is None else value}" for name, value in outcome.gap_ms.items())
+    console.print("   " + "   ".join(quantiles), highlight=False)
     console.print()
     for fault in outcome.faults:
         console.print(fault, style="red", highlight=False, markup=False, soft_wrap=True)
+    if outcome.detection_ms is None:
+        when = "no failover was seen"
+    elif outcome.all_moved_ms is None:
+        when = f"detected after {outcome.detection_ms} ms, none moved"
+    else:
+        when = f"detected after {outcome.detection_ms} ms, all moved {outcome.all_moved_ms} ms later"
+    became = f"{outcome.moved} moved, {outcome.lost} lost, {outcome.deaf} deaf"
     console.print(
-        f"{outcome.calls} calls on {outcome.backend}: {outcome.moved} moved, {outcome.lost} lost, {outcome.deaf} deaf; "
-        f"detected after {outcome.detection_ms} ms, all moved {outcome.all_moved_ms} ms later",
+        f"{counted(outcome.calls, 'call')} on {outcome.backend}: {became}; {when}",
         style="bold green" if outcome.ok else "bold red", highlight=False, soft_wrap=True,
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from proxy.admin.orders import handlers
-from proxy.cli import troubles
+from proxy.cli.look import troubles
 from tests.sim.loop import VirtualLoop
 from tests.sim.world import ENGINES, NODE, World
 
