@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench import common
 from bench.common import progress
 from bench.faults import mend, network_for, strike
-from bench.parties import PARTIES, Outcome, Parties
-from bench.peers import UAS, Server, aqueduct_settings, ask_node, start_aqueduct
+from bench.parties import PARTIES, Outcome, Parties, parties_of
+from bench.peers import AGENTS, SLOW_PROBES, UAS, Server, aqueduct_settings, ask_node, start_aqueduct
 from proxy.failover.report import quantile
 from tests.testbed.process import Process
 
@@ -60,10 +60,21 @@ async def failover_report(server: Server) -> dict[str, Any]:
         await asyncio.sleep(0.2)
 
 
+async def standbys_up(server: Server, calls: int) -> None:
+    """Every call has its second leg: the backup counts as many as the primary."""
+    deadline = time.monotonic() + REPORT_DEADLINE_S
+    while (count := min(row["calls"] for row in await ask_node(server, "backends") if row["pool"] == "pbx")) < calls:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{count} of {calls} standbys are up")
+        await asyncio.sleep(0.1)
+
+
 async def carry_over(parties: Parties, server: Server, primary: Process, arguments: argparse.Namespace) -> Trial:
     try:
         await parties.start_callers(server)
         await asyncio.sleep(SETTLE_S)
+        if arguments.standby == "hot":
+            await standbys_up(server, arguments.calls)
         struck_at = strike(arguments.fault, primary, UAS)
         try:
             report = await failover_report(server)
@@ -83,11 +94,17 @@ async def carry_over(parties: Parties, server: Server, primary: Process, argumen
 
 
 def trial(arguments: argparse.Namespace, folder: Path) -> Trial:
-    parties = PARTIES[arguments.backend](folder, arguments.calls, arguments.mode)
+    parties = parties_of(arguments.backend, folder, arguments.calls, arguments.mode, pairs=arguments.pairs is not None)
     media = "relay" if arguments.mode == "anchored" else "direct"
     try:
         primary = parties.start_backends()
-        server = start_aqueduct(folder, aqueduct_settings(folder, media))
+        settings = aqueduct_settings(folder, media)
+        settings["pools"]["pbx"]["standby"] = arguments.standby
+        if arguments.pairs is not None:  # the primary may dial the agents' phones
+            agents = {"agents": {"address": f"{AGENTS[0]}:{AGENTS[1]}"}}
+            settings["pools"]["phones"] = {"recover": False, "backends": agents, "health": SLOW_PROBES}
+            settings["routes"].insert(0, {"from_pool": "pbx", "pool": "phones"})
+        server = start_aqueduct(folder, settings)
         try:
             return asyncio.run(carry_over(parties, server, primary, arguments))
         finally:
@@ -112,6 +129,7 @@ def summary(trials: list[Trial]) -> dict[str, object]:
         "lost": calls - moved,
         "detection_ms": spread([t.detection_ms for t in trials]),
         "first_evidence": dict(Counter(t.first_evidence for t in trials)),
+        "audio_verified": sum(t.outcome.audio_verified for t in trials),
         "gap_ms": spread([gap for t in trials for gap in t.outcome.gaps_ms], worst=True),
         "all_moved_ms": round(statistics.median(durations), 1) if durations else None,
         "all_moved_ms_max": round(max(durations), 1) if durations else None,
@@ -123,11 +141,15 @@ def summary(trials: list[Trial]) -> dict[str, object]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="calls carried over when their backend dies")
     parser.add_argument("--calls", type=int, default=50)
+    parser.add_argument("--standby", choices=("warm", "hot"), default="warm")
+    parser.add_argument("--pairs", type=int, metavar="N", help="N agents and N customers whom the primary connects")
     parser.add_argument("--mode", choices=("anchored", "direct"), default="anchored")
     parser.add_argument("--backend", choices=tuple(PARTIES), default="reference")
     parser.add_argument("--fault", choices=("kill", "stop", "cut"), default="kill")
     parser.add_argument("--runs", type=int, default=1, metavar="R")
     arguments = parser.parse_args()
+    if arguments.pairs is not None:
+        arguments.calls = 2 * arguments.pairs
     trials: list[Trial] = []
     with tempfile.TemporaryDirectory(prefix="aqueduct-bench-") as work, network_for(arguments.fault):
         for number in range(1, arguments.runs + 1):

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from bench.common import on_cpu
 from bench.load import HOLD_CPS
-from bench.peers import LOAD_CPU, UAC, UAS, UAS_BACKUP, Server
+from bench.peers import AGENTS, LOAD_CPU, UAC, UAS, UAS_BACKUP, Server, ask_node
 from proxy.demo.tones import Ear, frame
 from tests.testbed.asterisk import pair
 from tests.testbed.phone import Call, Heard, Phones
@@ -26,6 +26,7 @@ from tests.testbed.sip_ping import Address, wait_for_options
 from tests.testbed.sipp import Sipp
 
 PACKET_S = 0.02
+AGENTS_UP_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Outcome:
 
     ended_well: int  # calls that their caller could hang up, answered by the backup
     gaps_ms: tuple[float, ...] = ()  # one per call; none without RTP
+    audio_verified: int = 0  # calls that heard at the end what they should hear, from the decoded audio
     retransmissions: int = 0  # of the callers and the backup
 
 
@@ -175,7 +177,8 @@ class PhoneParties:
         gaps = [gap_s(call.heard, struck_at, until) for call in self._phones.calls]
         talking = [call for call in self._phones.calls if not call.ended.done() and speaks(call.heard, until)]
         statuses = await asyncio.gather(*(call.bye() for call in talking), return_exceptions=True)
-        return Outcome(sum(status == 200 for status in statuses), tuple(gap * 1000 for gap in gaps))
+        ended_well = sum(status == 200 for status in statuses)
+        return Outcome(ended_well, tuple(gap * 1000 for gap in gaps), len(talking))
 
     async def stop(self) -> None:
         if self._entered:
@@ -184,6 +187,66 @@ class PhoneParties:
     def end_backends(self) -> None:
         for backend in self._backends:
             backend.kill()
+
+
+class PairParties:
+    """Customers and agents whom the primary connects to each other, and what each hears of the other. Both are phones
+    in this process; `calls` counts both. The reference backend is called by both; Asterisk dials the agents through
+    the proxy."""
+
+    CUSTOMER_HZ, AGENT_HZ = 450, 650
+
+    def __init__(self, backends: PhoneParties, calls: int) -> None:
+        self._backends, self._pairs = backends, calls // 2
+        self._ear = Ear((self.CUSTOMER_HZ, self.AGENT_HZ))
+        self._agents = Phones(AGENTS[0], AGENTS[1], [frame(self.AGENT_HZ)])
+        self._customers = Phones(UAC[0])
+        self._entered: list[Phones] = []
+
+    def start_backends(self) -> Process:
+        return self._backends.start_backends()
+
+    async def start_callers(self, server: Server) -> None:
+        for phones in (self._agents, self._customers):
+            await phones.__aenter__()
+            self._entered.append(phones)
+        deadline = asyncio.get_running_loop().time() + AGENTS_UP_S
+        while any(row["verdict"] != "up" for row in await ask_node(server, "backends")):
+            if asyncio.get_running_loop().time() > deadline:
+                raise TimeoutError("the agents' phones are not up for the proxy")
+            await asyncio.sleep(0.05)
+        await asyncio.gather(*(self._pair(number, server) for number in range(self._pairs)))
+        for phones, hz in ((self._customers, self.AGENT_HZ), (self._agents, self.CUSTOMER_HZ)):
+            for call in phones.calls:
+                call.heard = Listened(self._ear, hz)
+        if len(self._agents.calls) != self._pairs:
+            raise RuntimeError(f"{len(self._agents.calls)} agents for {self._pairs} customers")
+
+    async def _pair(self, number: int, server: Server) -> None:
+        await asyncio.sleep(number / PhoneParties.STARTED_PER_S)
+        says = [frame(self.CUSTOMER_HZ)]
+        if isinstance(self._backends, AsteriskParties):
+            await self._customers.call(f"agent-{number}", server.address, say=says)
+        else:
+            await self._customers.call(f"pair-{number}", server.address, say=says)
+            await self._agents.call(f"pair-{number}", server.address, say=[frame(self.AGENT_HZ)])
+
+    async def finish(self, struck_at: float) -> Outcome:
+        await asyncio.sleep(PhoneParties.AFTER_S)
+        until = asyncio.get_running_loop().time()
+        calls = [*self._customers.calls, *self._agents.calls]
+        gaps = [gap_s(call.heard, struck_at, until) * 1000 for call in calls]
+        talking = [call for call in calls if not call.ended.done() and speaks(call.heard, until)]
+        statuses = await asyncio.gather(*(call.bye() for call in talking), return_exceptions=True)
+        ended_well = sum(status in (200, 481) for status in statuses)  # 481: the other one's BYE has ended it already
+        return Outcome(ended_well, tuple(gaps), len(talking))
+
+    async def stop(self) -> None:
+        for phones in self._entered:
+            await phones.__aexit__(None, None, None)
+
+    def end_backends(self) -> None:
+        self._backends.end_backends()
 
 
 def gap_s(heard: Heard, struck_at: float, until: float) -> float:
@@ -226,3 +289,13 @@ PARTIES: dict[str, Callable[[Path, int, str], Parties]] = {
     "sipp": SippParties,
     "asterisk": AsteriskParties,
 }
+
+
+def parties_of(backend: str, folder: Path, calls: int, mode: str, *, pairs: bool) -> Parties:
+    """Who takes part. Raises ValueError where there are no such."""
+    parties = PARTIES[backend](folder, calls, mode)
+    if not pairs:
+        return parties
+    if not isinstance(parties, PhoneParties):
+        raise ValueError(f"{backend} connects nobody to anybody")
+    return PairParties(parties, calls)

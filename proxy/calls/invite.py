@@ -26,13 +26,18 @@ def invite(call: Call, leg: Leg, body: bytes, extra: Iterable[Field], user: byte
     fields: list[Field] = [
         (b"from", b"From: %b;tag=%b" % (call.from_value, leg.tag)),
         (b"to", b"To: " + call.to_value),
-        (b"call-id", f"Call-ID: {call.id}-{leg.name}".encode()),
+        (b"call-id", b"Call-ID: " + call_id(call, leg)),
         (b"cseq", b"CSeq: 1 INVITE"),
         contact(leg.flow),
         *asked,
         *extra,
     ]
     return Request(b"INVITE", uri, fields, body)
+
+
+def call_id(call: Call, leg: Leg) -> bytes:
+    """Of the dialog that we begin on that leg."""
+    return f"{call.id}-{leg.name}".encode()
 
 
 def retarget(uri: bytes, address: Address, transport: str, user: bytes | None = None) -> bytes:

@@ -5,9 +5,9 @@ The backend's dialplan says so in its INVITE, 2xx, re-INVITE or INFO:
     X-Aqueduct-Pair: NAME            two calls of the same name talk to each other
     X-Aqueduct-Conference: NAME      all calls of the same name do
 
-A name may be the Call-ID of another call's leg at the backend: then that call need not say it too, which is how a
-dialplan that dials an agent for a customer does it with one header. An empty value ends it. Only a backend of a pool
-that is recovered is believed. What is done with it when the backend dies is decided in `proxy.failover.bypass`.
+A name may be the Call-ID with which the backend has another call from us: then that call need not say it too, which
+is how a dialplan that dials an agent for a customer does it with one header. An empty value ends it. Only a backend of
+a pool that is recovered is believed. What is done with it when the backend dies: `proxy.failover.bypass`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from proxy.calls.invite import call_id
 from proxy.sip.message import Message
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Pairs:
         self._calls.on_changed(call)
         self._calls.on_bonded(call)
         named = self._calls.live.get(name.rpartition(b"-")[0].decode(errors="replace"))
-        if named is not None and any(leg.dialog and leg.dialog.call_id == name for leg in named.legs()):
+        if named is not None and named.b is not None and call_id(named, named.b) == name:  # it may still be ringing
             self.join(named, kind, name)
 
     def leave(self, call: Call) -> None:

@@ -35,12 +35,13 @@ class Party:
 
 
 class Conference:
-    def __init__(self) -> None:
+    def __init__(self, parties_max: int = PARTIES_MAX) -> None:
         self.parties: list[Party] = []
+        self._parties_max = parties_max
 
     @property
     def full(self) -> bool:
-        return len(self.parties) >= PARTIES_MAX
+        return len(self.parties) >= self._parties_max
 
     def mix(self) -> None:
         """Take one frame of each party, and set what each hears."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +36,16 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def start_site(
-    stack: ExitStack, folder: Path, *, pool: Mapping[str, Any] | None = None, additions: Mapping[str, str] | None = None
+    stack: ExitStack,
+    folder: Path,
+    *,
+    pool: Mapping[str, Any] | None = None,
+    pools: Mapping[str, Any] | None = None,
+    routes: Sequence[Mapping[str, Any]] = (),
+    additions: Mapping[str, str] | None = None,
 ) -> Site:
-    """`pool` are more settings of the pool, `additions` go to the end of Asterisk's files."""
+    """`pool` are more settings of the pool, `pools` and `routes` more of those (routes come first), `additions` go to
+    the end of Asterisk's files."""
     if not (ROOT_FOLDER / "bin" / "asterisk").exists():
         pytest.fail("no Asterisk in .cache/asterisk-root; `make asterisk` puts one there")
     primary, backup = (
@@ -55,9 +62,11 @@ def start_site(
     addresses = {asterisk.name: asterisk.address for asterisk in (primary, backup)}
     configuration = settings(PROXY, addresses, folder)
     configuration["pools"]["pbx"].update(pool or {})
+    configuration["pools"].update(pools or {})
+    configuration["routes"][:0] = routes
     proxy = stack.enter_context(Aqueduct(configuration, folder))
     proxy.wait_ready()
-    proxy.wait_for_backends()
+    proxy.wait_for_backends(addresses)
     return Site(primary, backup, proxy)
 
 

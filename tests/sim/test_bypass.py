@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from proxy.sip.user_agent import Incoming
 from tests.sim.acting import all_moved, end_at
 from tests.sim.agents import Conversation
 from tests.sim.scenario import FIRST, PHONE, SECOND, THIRD, hears, play, until
 from tests.sim.slow_media import media_takes
-from tests.sim.world import NODE, World, phone_address
+from tests.sim.world import CARRIER, NODE, World, phone_address
 
 AGENT_PHONE = phone_address(1)
 Pair = tuple[Conversation, Conversation]
@@ -297,7 +298,30 @@ def test_an_agent_dialled_by_the_backend_with_the_call_id_of_the_customer_is_his
         await world.on_server(FIRST, server.call(f"sip:200@{NODE}", 2, headers=[(b"X-Aqueduct-Pair", call_id)]))
         (agent,) = world.carrier.calls[b"2"]
         world.network.kill(FIRST)
-        await until(lambda: hears(customer, "10.0.3.1") and hears(agent, PHONE), 0.2)
+        await until(lambda: hears(customer, CARRIER) and hears(agent, PHONE), 0.2)
+        await until(lambda: hears(customer, SECOND) and hears(agent, SECOND), 2.0)
+
+    assert play(script) == []
+
+
+def test_a_customer_whose_agent_is_dialled_before_he_is_answered_is_his_mate() -> None:
+    async def script(world: World) -> None:
+        server = world.servers[FIRST]
+        accept = server.ua.on_invite
+        assert accept is not None
+
+        async def dial_first(incoming: Incoming) -> None:
+            incoming.ring()
+            call_id = incoming.request.call_id
+            await server.call(f"sip:200@{NODE}", 2, headers=[(b"X-Aqueduct-Pair", call_id)])
+            await accept(incoming)
+
+        server.ua.on_invite = dial_first
+        customer = await world.place(1)
+        (agent,) = world.carrier.calls[b"2"]
+        await asyncio.sleep(1.0)
+        world.network.kill(FIRST)
+        await until(lambda: hears(customer, CARRIER) and hears(agent, PHONE), 0.2)
         await until(lambda: hears(customer, SECOND) and hears(agent, SECOND), 2.0)
 
     assert play(script) == []

@@ -104,12 +104,13 @@ class Aqueduct(Process):
             raise RuntimeError(f"aqueduct {command} ended with {done.returncode}: {done.stderr}")
         return done.stdout
 
-    def wait_for_backends(self, timeout_s: float = 10.0) -> None:
-        """Until every backend is known to be up: before that a first call may go to a backup that was up first."""
+    def wait_for_backends(self, names: Iterable[str] = (), timeout_s: float = 10.0) -> None:
+        """Until these backends (none named: all) are known to be up: before that a first call may go to a backup that
+        was up first."""
         end = time.monotonic() + timeout_s
         while True:
             verdicts = {row["name"]: row["verdict"] for row in self.ask("status")["backends"]}
-            if set(verdicts.values()) == {"up"}:
+            if {verdicts[name] for name in names or verdicts} == {"up"}:
                 return
             if time.monotonic() > end:
                 raise TimeoutError(f"not every backend is up: {verdicts}\n{self.log_tail()}")

@@ -216,7 +216,7 @@ class Call:
             self._remote, _ = message.media()
             self._version += 1
             body = self._sdp()
-        self._phones.respond(message, body)
+        self._phones.respond(message, body, "" if "tag=" in message.headers["to"] else self._from)
         if message.method == "BYE":
             self._end("hung up")
 
@@ -227,6 +227,17 @@ class Call:
             self._end("refused")
             raise CallFailed(answer.status, answer.first)
         self._remote, _ = answer.media()
+
+    def answer(self, invite: Message) -> None:
+        """Take a call that came: the roles of From and To are the other way round from now on (RFC 3261 §12.1.1)."""
+        head = invite.headers
+        self.call_id = head["call-id"]
+        self._from = f"{head['to']};tag={random.getrandbits(48):x}"
+        self._peer = head["from"]
+        contact = head["contact"]
+        self._target = contact[contact.find("<") + 1 : contact.find(">")] if "<" in contact else contact
+        self._remote, _ = invite.media()
+        self._phones.respond(invite, self._sdp(), self._from)
 
     async def reinvite(self, direction: str) -> str:
         """Offer another direction; the direction that was answered."""
@@ -308,8 +319,11 @@ class Call:
 class Phones:
     """All phones on one address. `async with Phones(host) as phones: call = await phones.call("600", proxy)`."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, port: int = 0, answers: list[bytes] | None = None) -> None:
+        """`answers`: what a phone says that takes a call; None: nobody takes one."""
         self.host = host
+        self.port = port
+        self.answers = answers
         self.calls: list[Call] = []
         self.unclaimed = 0  # messages that belong to no call
         self._by_id: dict[str, Call] = {}
@@ -318,8 +332,8 @@ class Phones:
         self._loop = asyncio.get_running_loop()
         self._sip = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self._sip.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self._sip.bind((self.host, 0))
-        self.port: int = self._sip.getsockname()[1]
+        self._sip.bind((self.host, self.port))
+        self.port = self._sip.getsockname()[1]
         self._loop.add_reader(self._sip, self._receive)
         self.speak()
         return self
@@ -360,10 +374,10 @@ class Phones:
         with contextlib.suppress(OSError):  # lost, as on a wire; retransmission is there for it
             self._sip.sendto(data, to)
 
-    def respond(self, request: Message, body: str = "") -> None:
+    def respond(self, request: Message, body: str = "", to: str = "") -> None:
         head = request.headers
         text = (
-            f"SIP/2.0 200 OK\r\n{request.vias}From: {head['from']}\r\nTo: {head['to']}\r\n"
+            f"SIP/2.0 200 OK\r\n{request.vias}From: {head['from']}\r\nTo: {to or head['to']}\r\n"
             f"Call-ID: {head['call-id']}\r\nCSeq: {head['cseq']}\r\n"
             f"Contact: <sip:phone@{self.host}:{self.port}>\r\n"
             + ("Content-Type: application/sdp\r\n" if body else "")
@@ -381,7 +395,15 @@ class Phones:
                 continue
             message = Message.parse(data)
             call = self._by_id.get(message.headers.get("call-id", ""))
-            if call is None:
+            if call is None and message.first.startswith("INVITE ") and self.answers is not None:
+                call = Call(self, len(self.calls) + 1, "", self._source)
+                call.say(self.answers)
+                call.answer(message)
+                self.calls.append(call)
+                self._by_id[call.call_id] = call
+            elif call is None and message.first.startswith("OPTIONS "):
+                self.respond(message)
+            elif call is None:
                 self.unclaimed += 1
             else:
                 call.take(message)

@@ -104,6 +104,29 @@ def test_each_listener_shows_the_address_of_its_family() -> None:
     assert (sip.advertised("127.0.0.1"), sip.advertised("::1")) == ("203.0.113.9", None)
 
 
+def test_a_hot_pool_names_the_calls_that_have_a_standby() -> None:
+    hot = "media: relay\n    standby: hot\n    hot_for: [{user: ^conf-}, {header: {X-Role: agent}}]"
+    pool = parse(GOOD.replace("media: direct", hot)).pools["pbx"]
+    assert pool.standby == "hot"
+    by_user, by_header = pool.hot_for
+    assert by_user.user is not None and by_user.user.pattern == "^conf-"
+    assert by_header.header["X-Role"].pattern == "agent"
+
+
+@pytest.mark.parametrize(
+    ("new", "key", "expected"),
+    [
+        ("media: direct\n    standby: hot", "pools.pbx.standby", "relay"),
+        ("media: relay\n    standby: hot\n    recover: false", "pools.pbx.standby", "recover"),
+        ("media: relay\n    hot_for: [{user: x}]", "pools.pbx.hot_for", "warm"),
+        ("media: relay\n    standby: hot\n    hot_for: [{header: {'X Role': x}}]", "pools.pbx.hot_for", "header"),
+    ],
+)
+def test_a_standby_that_could_never_be_is_refused(new: str, key: str, expected: str) -> None:
+    (fault,) = faults_of("media: direct", new)
+    assert fault.key.startswith(key) and expected in fault.expected
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         parse(GOOD).sip.t1_ms = 1

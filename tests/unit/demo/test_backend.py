@@ -110,6 +110,32 @@ def test_conference_parties_hear_each_other_and_not_those_of_another_room() -> N
     run(scenario)
 
 
+def test_two_of_a_pair_hear_each_other_and_end_together_and_the_proxy_is_told() -> None:
+    async def scenario(bed: Bed) -> None:
+        one = await bed.call("pair-x", 600, (700,))
+        two = await bed.call("pair-x", 700, (600,))
+        await hears(one, 700)
+        await hears(two, 600)
+        assert (await bed.call("pair-x")).failed.startswith("486")
+        await one.hang_up()
+        while two.talking:
+            await asyncio.sleep(0.01)
+
+    run(scenario)
+
+
+def test_who_comes_from_a_dead_backend_joins_those_it_had_been_connected_to() -> None:
+    async def scenario(bed: Bed) -> None:
+        one = await bed.call("pair-x", 600, (700,))
+        line = AudioLine(bed.endpoint.rtp.open().address, random.Random(1))
+        told = [(b"X-Aqueduct-Pair", b"x")]
+        session = await bed.endpoint.agent.invite(f"sip:other@{ADDRESS[0]}:{ADDRESS[1]}", line.offer(), told)
+        await one.hang_up()
+        assert await session.ended == "bye received"
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(("number", "status"), [("busy", 486), ("nobody", 404), ("", 404)])
 def test_what_is_not_served_is_refused(number: str, status: int) -> None:
     async def scenario(bed: Bed) -> None:
