@@ -24,6 +24,18 @@ def without_origin(sdp: bytes) -> list[bytes]:
     return [line for line in sdp.splitlines() if not line.startswith(b"o=")]
 
 
+def holds(sdp: bytes) -> bool:
+    """Has the end that says this put the other one on hold (RFC 3264 §8.4)? It wants to receive no audio."""
+    if not (b"a=sendonly" in sdp or b"a=inactive" in sdp or b"0.0.0.0" in sdp or b"IP6 ::" in sdp):
+        return False  # mostly
+    try:
+        description = parse(sdp)
+    except SdpError:
+        return False
+    audio = next((media for media in description.media if media.kind == b"audio" and not media.rejected), None)
+    return audio is not None and (audio.held or description.direction(audio) in (b"sendonly", b"inactive"))
+
+
 def agrees(told: bytes, now: bytes) -> bool:
     """Does the session of an end stay as it is when it is not told of the new description?"""
     if not told or not now:

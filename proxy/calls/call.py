@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from media.api import MediaPlane
+from proxy.calls.agreement import holds
 from proxy.calls.leg import Leg
 from proxy.calls.snapshot import snapshot
 from proxy.sip.message import Field, Request, key_of
@@ -149,9 +150,7 @@ class Call:
     @property
     def on_hold(self) -> bool:
         """Either side has put the other on hold (RFC 3264 §8.4): its last description does not want to receive."""
-        return any(
-            b"a=sendonly" in sdp or b"a=inactive" in sdp for leg in self.legs() for sdp in (leg.remote_sdp,) if sdp
-        )
+        return any(holds(leg.remote_sdp) for leg in self.legs())
 
     # -- events, one after the other
 

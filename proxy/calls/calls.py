@@ -230,7 +230,8 @@ class Calls:
             except UriError:
                 continue
             for backend in pool.members:
-                if backend.address == (uri.host, uri.port or 5060) and backend not in setup.tried:
+                here = backend.address == (uri.host, uri.port or 5060)
+                if here and backend not in setup.tried and backend.usable(self.now()):
                     setup.call.uri = bytes(uri)
                     self.drop_leg(leg)
                     setup.place(backend)

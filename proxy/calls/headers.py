@@ -9,6 +9,7 @@ to a backend what a session was.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from proxy.sip.message import Field, Message, field, split_list
 
@@ -23,25 +24,39 @@ ONCE = frozenset(
     b"authorization proxy-authorization require expires timestamp replaces join content-type content-disposition "
     b"content-encoding content-language".split()
 )
-ONCE_SUPPORTED = (b"100rel", b"precondition")
+ONCE_SUPPORTED = frozenset((b"100rel", b"precondition"))
+# Option tags that do not cross: session timers are each leg's own; no 1xx of a re-INVITE crosses, reliable or not.
+OUR_OPTIONS = frozenset((b"timer",))
+OUR_OPTIONS_IN_REINVITE = frozenset((b"timer", b"100rel"))
 
 
-def crossing(message: Message) -> list[Field]:
+def crossing(message: Message, our_options: frozenset[bytes] = OUR_OPTIONS) -> list[Field]:
     """The header fields of `message` that go on to the other leg, in their order."""
-    return [entry for entry in message.fields if entry[0] not in OURS and not entry[0].startswith(OWN_PREFIX)]
+    fields = [entry for entry in message.fields if entry[0] not in OURS and not entry[0].startswith(OWN_PREFIX)]
+    if message.line(b"supported") or message.line(b"require"):
+        crossed = (_less(entry, our_options) if entry[0] in (b"supported", b"require") else entry for entry in fields)
+        return [entry for entry in crossed if entry is not None]
+    return fields
+
+
+@lru_cache(maxsize=1024)
+def _less(entry: Field, options: frozenset[bytes]) -> Field | None:
+    """A list of option tags without some of them; None when nothing is left of it."""
+    named = split_list(entry[1].partition(b":")[2].strip())
+    kept = [option for option in named if option.lower() not in options]
+    if len(kept) == len(named):
+        return entry
+    return field(entry[0].title(), b", ".join(kept)) if kept else None
 
 
 def repeated(fields: Iterable[Field]) -> Iterator[Field]:
     """The fields of a call's first INVITE that an INVITE with its current session description says again."""
     for entry in fields:
-        key, line = entry
+        key = entry[0]
         if key == b"supported":
-            options = split_list(line.partition(b":")[2].strip())
-            kept = [option for option in options if option.lower() not in ONCE_SUPPORTED]
-            if len(kept) < len(options):
-                entry = field(b"Supported", b", ".join(kept))
-            if kept:
-                yield entry
+            kept = _less(entry, ONCE_SUPPORTED)
+            if kept is not None:
+                yield kept
         elif key not in ONCE:
             yield entry
 

@@ -153,9 +153,10 @@ def _updated(
 
     def send(sdp: bytes) -> None:
         other.local_sdp = sdp
-        asked = other.request(
-            calls.stack, b"UPDATE", crossing(request), sdp, lambda answer: answered(asked, answer), dialog
-        )
+        fields = crossing(request)
+        if other.dialog is not None:
+            fields += session_timer.proposal(calls, other)
+        asked = other.request(calls.stack, b"UPDATE", fields, sdp, lambda answer: answered(asked, answer), dialog)
         other.expect(asked, later)
 
     def later() -> None:
@@ -177,6 +178,8 @@ def _updated(
                 calls.dialog_gone(call, other, message)
             return
         dialog.refresh(message)
+        if other.dialog is not None:
+            session_timer.answered(calls, other, message)
         other.remote_sdp = message.sdp
         call.then(
             call.media.answer(call.id, other.name, leg.name, message.sdp),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from proxy.calls import agreement, session_timer
 from proxy.calls.call import ENDED, Call
-from proxy.calls.headers import crossing
+from proxy.calls.headers import OUR_OPTIONS_IN_REINVITE, crossing
 from proxy.calls.leg import Leg, gone
 from proxy.sip.message import SDP, Request, Response, contact, response
 from proxy.sip.server_transaction import InviteServerTransaction
@@ -75,7 +75,8 @@ class Reinvite:
     def _send(self, body: bytes) -> None:
         if self.offer:
             self.other.local_sdp = body
-        self.other.reinvite(self.calls, crossing(self.request), body, self._answered)
+        fields = crossing(self.request, OUR_OPTIONS_IN_REINVITE)
+        self.other.reinvite(self.calls, fields, body, self._answered)
 
     def _answered(self, message: Response) -> None:
         call = self.call

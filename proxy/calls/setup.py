@@ -8,6 +8,7 @@ Forks: each To tag that the B side answers with is an early dialog of its own, a
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from media.api import MediaFull
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from proxy.calls.calls import Calls
 
 log = logging.getLogger(__name__)
+
+Heard = Callable[[Response | None], None]
 
 
 class Fork:
@@ -72,8 +75,8 @@ class Setup:
 
     # -- towards the B side
 
-    def place(self, backend: Backend, extra: tuple[Field, ...] = ()) -> None:
-        """Send the INVITE to `backend`, on a new B-leg."""
+    def place(self, backend: Backend, extra: tuple[Field, ...] = (), heard: Heard | None = None) -> None:
+        """Send the INVITE to `backend`, on a new B-leg. `heard` is told once: its first answer, or that none comes."""
         calls, call = self.calls, self.call
         self.tried.append(backend)
         try:
@@ -81,27 +84,35 @@ class Setup:
         except NoTransport as error:
             log.error("call=%s backend=%s cannot be reached: %s", call.id, backend.name, error)
             call.b = None
+            if heard is not None:
+                heard(None)
             if not self._next_backend(backend):
                 self.finish(503)
             return
         call.b = leg
         if not self.offer:
-            self._send(leg, self.request.body, extra)
+            self._send(leg, self.request.body, extra, heard)
             return
         offered = call.media.offer(call.id, "a", leg.name, self.offer)
 
         def refuse(problem: str) -> None:
+            if heard is not None:
+                heard(None)
             full = isinstance(offered.exception(), MediaFull)
             self.refuse(503 if full else 488, problem)
 
-        call.then(offered, lambda sdp: self._send(leg, sdp, extra), refuse)
+        call.then(offered, lambda sdp: self._send(leg, sdp, extra, heard), refuse)
 
-    def _send(self, leg: Leg, body: bytes, extra: tuple[Field, ...]) -> None:
+    def _send(self, leg: Leg, body: bytes, extra: tuple[Field, ...], heard: Heard | None) -> None:
         call = self.call
         if self.offer:
             leg.local_sdp = body
 
         def answered(message: Response) -> None:
+            nonlocal heard
+            if heard is not None:
+                tell, heard = heard, None
+                tell(message)
             self._answered(leg, transaction, message)
 
         transaction = self.calls.place_invite(call, leg, body, extra, answered)
@@ -248,7 +259,7 @@ class Setup:
         self.place(backend)
         return True
 
-    def replace(self, backend: Backend, extra: tuple[Field, ...]) -> None:
+    def replace(self, backend: Backend, extra: tuple[Field, ...], heard: Heard) -> None:
         """The backend that was ringing is dead: place the INVITE on another one. The A side goes on ringing, and
         sees the new answer as that of another fork."""
         leg = self.call.b
@@ -257,7 +268,7 @@ class Setup:
             self.calls.drop_leg(leg)
             if inviting:
                 inviting.give_up()  # a late 200 is ended by `_answered`
-        self.place(backend, extra)
+        self.place(backend, extra, heard)
 
     def finish(self, status: int, message: Response | None = None) -> None:
         """The call did not come about: refuse the A side."""

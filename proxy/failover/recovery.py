@@ -27,7 +27,7 @@ from proxy.failover.report import ENDED as HUNG_UP
 from proxy.failover.report import LOST, MOVED, STAYED, CallResult
 from proxy.failover.standbys import Standbys
 from proxy.failover.survivor import Hopeless, Unwelcome, check, offer_of, tell
-from proxy.sip.message import Field
+from proxy.sip.message import Field, Response
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +185,12 @@ class Recovery:
         backend = await self._choose()
         pace = self.pace_of(backend)
         await pace.turn()
+
+        def heard(message: Response | None) -> None:
+            refused = message is not None and (message.status == 503 or message.flow is None)
+            pace.heard(self.calls.now() - sent_at, refused=refused)
+
+        placed, sent_at = False, self.calls.now()
         try:
             await self._quiet()
             if call.b is not self.dead:  # placed elsewhere meanwhile
@@ -195,10 +201,12 @@ class Recovery:
             self.result.attempts += 1
             self.result.backend = backend.name
             self.result.sent_ms = self._ms()
-            call.setup.replace(backend, self._told("ringing"))
+            placed, sent_at = True, self.calls.now()
+            call.setup.replace(backend, self._told("ringing"), heard)
             return True
         finally:
-            pace.heard(0.0)
+            if not placed:
+                pace.heard(0.0)
 
     async def _until_answered(self) -> None:
         while self.call.setup is not None:

@@ -103,8 +103,8 @@ def test_a_call_that_is_carried_over_does_not_say_again_what_has_had_its_time(li
 
 
 def test_abilities_that_a_recovery_lacks_are_left_out_of_supported() -> None:
-    (kept,) = repeated(fields("k: 100rel, replaces,Precondition, timer"))
-    assert kept == (b"supported", b"Supported: replaces, timer")
+    (kept,) = repeated(fields("k: 100rel, replaces,Precondition, norefersub"))
+    assert kept == (b"supported", b"Supported: replaces, norefersub")
 
 
 def test_our_contact_names_the_transport_unless_it_is_udp() -> None:
@@ -116,3 +116,18 @@ def test_our_own_headers_never_cross_back() -> None:
     key, line = own("Recovered-From", "as1")
     assert line == b"X-Aqueduct-Recovered-From: as1" and fields(line.decode()) == []
     assert key == b"x-aqueduct-recovered-from"
+
+
+@pytest.mark.parametrize(
+    ("line", "crosses"),
+    [
+        ("Supported: timer", []),
+        ("k: timer", []),
+        ("Require: TIMER", []),
+        ("Supported: replaces, timer, 100rel", ["Supported: replaces, 100rel"]),
+        ("Supported: replaces,100rel", ["Supported: replaces,100rel"]),
+        ("Require: 100rel", ["Require: 100rel"]),
+    ],
+)
+def test_session_timers_are_each_legs_own(line: str, crosses: list[str]) -> None:
+    assert [each.decode() for _, each in fields(line)] == crosses
