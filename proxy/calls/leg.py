@@ -16,7 +16,7 @@ from proxy.sip.client_transaction import ClientTransaction, InviteClientTransact
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow
 from proxy.sip.message import SDP, Field, Request, Response, contact
-from proxy.sip.server_transaction import InviteServerTransaction
+from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from proxy.sip.stack import Stack
 from proxy.sip.times import glare_delay_s
 
@@ -35,7 +35,7 @@ class Leg:
 
     __slots__ = (
         "asked", "backend", "call", "dialog", "flow", "invited", "inviting", "local_sdp", "lost", "name", "on_ack",
-        "remote_sdp", "tag", "timer",
+        "remote_sdp", "tag", "timer", "updated",
     )  # fmt: skip
 
     def __init__(self, call: Call, name: str, tag: bytes, flow: Flow, backend: Backend | None) -> None:
@@ -48,6 +48,7 @@ class Leg:
         self.asked: dict[ClientTransaction, Callable[[], None]] | None = None  # see `expect`
         self.inviting: InviteClientTransaction | None = None
         self.invited: InviteServerTransaction | None = None
+        self.updated: ServerTransaction | None = None  # the peer's UPDATE with an offer, that has no answer yet
         self.on_ack: Callable[[Request], None] | None = None  # the ACK brings the answer to a late offer
         self.lost = False  # it is given up, whatever its peer says from now on: another one takes its place
         self.local_sdp = b""
@@ -141,11 +142,33 @@ class Leg:
 
     def offers_pending(self) -> int:
         """0, or the status that an INVITE of the peer is refused with now (RFC 3261 §14.2)."""
-        if self.inviting is not None:
+        if self.inviting is not None or self._updating():
             return 491
+        if self.updated is not None and not self.updated.answered:
+            return 500
         if self.invited is not None and (self.on_ack is not None or not self.invited.answered):
             return 500
         return 0
+
+    def _updating(self) -> bool:
+        """An offer that we passed on in an UPDATE has no answer yet (RFC 3311 §5.2)."""
+        return self.asked is not None and any(each.request.method == b"UPDATE" for each in self.asked)
+
+    def let_go(self, stack: Stack) -> None:
+        """The answer to our re-INVITE is not waited for any more. A 2xx that comes late still gets its ACK."""
+        transaction, dialog, flow = self.inviting, self.dialog, self.flow
+        self.inviting = None
+        if transaction is None or dialog is None:
+            return
+
+        def late(message: Response) -> None:
+            if 200 <= message.status < 300:
+                way = stack.way(dialog, flow)
+                ack = dialog.request(b"ACK", [], cseq=message.cseq)
+                transaction.acknowledge(stack.ack(ack, way), way, dialog.remote_tag)
+
+        transaction.on_response = late
+        transaction.give_up()
 
     def glare_delay_s(self, rng: random.Random) -> float:
         """How long to wait after a 491 (RFC 3261 §14.1): who made the dialog waits longer."""
@@ -168,6 +191,7 @@ class Leg:
                 self.invited.reply(487)  # a peer that is not dead after all would wait for its answer for ever
             self.invited = None
         self.inviting = None
+        self.updated = None
         self.on_ack = None
         self.call = None
         asked, self.asked = self.asked, None

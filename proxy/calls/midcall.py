@@ -150,6 +150,7 @@ def _updated(
         refuse_offer(leg, transaction)
         return
     before = other.local_sdp
+    leg.updated = transaction
 
     def send(sdp: bytes) -> None:
         other.local_sdp = sdp

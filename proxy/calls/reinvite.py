@@ -156,9 +156,7 @@ class Reinvite:
 
     def abandon(self, status: int) -> None:
         """Give up: the peer that asked is refused and keeps the session as it was (RFC 6141 §3)."""
-        if self.other.inviting:
-            self.other.inviting.stop()
-            self.other.inviting = None
+        self.other.let_go(self.calls.stack)
         self._finish(status)
 
     def _finish(self, status: int, message: Response | None = None) -> None:

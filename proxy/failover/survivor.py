@@ -43,9 +43,7 @@ def offer_of(call: Call, survivor: Leg) -> bytes:
     reinvite = call.reinvite
     if reinvite is not None and reinvite.leg is survivor:
         if reinvite.offer:
-            if reinvite.other.inviting:
-                reinvite.other.inviting.stop()
-                reinvite.other.inviting = None
+            reinvite.other.let_go(reinvite.calls.stack)
             return reinvite.offer
         reinvite.abandon(500)
     return survivor.remote_sdp

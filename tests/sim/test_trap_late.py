@@ -20,6 +20,22 @@ from tests.sim.world import NODE, World
 # -- requests that the dead backend owes an answer
 
 
+@both_modes
+def test_a_re_invite_that_a_frozen_backend_answers_at_last_is_acknowledged(mode: str) -> None:
+    async def script(world: World) -> None:
+        call = await world.place(1)
+        world.network.freeze(FIRST)
+        await call.hold()  # answered by the backup in its place
+        tap = Tap(world, FIRST)
+        await asyncio.sleep(1.0)
+        world.network.thaw(FIRST)  # it finds the re-INVITE in its socket, and says 200
+        await asyncio.sleep(3.0)
+        assert [ack.cseq for ack in tap.of(b"ACK")] == [2]
+        assert hears(end_at(world, SECOND), "10.0.1.1") and not world.servers[FIRST].live
+
+    assert play(script, mode=mode) == []
+
+
 async def presses_a_key(world: World, call: Conversation) -> int:
     assert call.session is not None
     return await call.session.info(b"application/dtmf-relay", b"Signal=5\r\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.sim.acting import end_at
+from tests.sim.link import LinkModel
 from tests.sim.raw_peer import RawPeer, sdp
 from tests.sim.scenario import FIRST, SECOND, play, until
 from tests.sim.tap import Tap
@@ -95,6 +96,39 @@ def test_an_update_that_meets_our_re_invite_is_refused_with_491() -> None:
         phone.reply(reinvite, 200, body=sdp(phone.address))
         await holding
         await phone.bye(3)
+
+    assert play(script) == []
+
+
+def test_an_update_that_meets_one_of_ours_is_refused_with_491() -> None:
+    async def script(world: World) -> None:
+        phone = RawPeer(world)
+        phone.talk()
+        await phone.call(b"X-Call: 1")
+        end = end_at(world, FIRST)
+        assert end.session is not None
+        asking = world.on_server(FIRST, end.session.update(end.describe()))
+        update = await phone.expect_request("UPDATE")
+        phone.request(b"UPDATE", 2, body=sdp(phone.address, version=2, lines=b"a=sendonly\r\n"))
+        await phone.expect("491 UPDATE", 1.0)
+        phone.reply(update, 200, body=sdp(phone.address))
+        await asking
+        await phone.bye(3)
+
+    assert play(script) == []
+
+
+def test_a_second_offer_of_a_peer_whose_update_has_no_answer_yet_is_refused_with_500() -> None:
+    async def script(world: World) -> None:
+        phone = RawPeer(world)
+        phone.talk()
+        await phone.call(b"X-Call: 1")
+        world.network.shape(LinkModel(delay_s=0.1))
+        phone.request(b"UPDATE", 2, body=sdp(phone.address, version=2, lines=b"a=sendonly\r\n"))
+        phone.request(b"INVITE", 3, body=sdp(phone.address, version=3))
+        await phone.expect("500 INVITE", 1.0)
+        await phone.expect("200 UPDATE", 1.0)
+        await phone.bye(4)
 
     assert play(script) == []
 
