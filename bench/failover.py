@@ -27,7 +27,7 @@ from bench import common
 from bench.common import progress
 from bench.faults import mend, network_for, strike
 from bench.parties import PARTIES, Outcome, Parties, parties_of
-from bench.peers import AGENTS, SLOW_PROBES, UAS, Server, aqueduct_settings, ask_node, start_aqueduct
+from bench.peers import AGENTS, SLOW_PROBES, UAS, Server, aqueduct_settings, ask_node, standbys_up, start_aqueduct
 from proxy.failover.report import quantile
 from tests.testbed.process import Process
 
@@ -58,15 +58,6 @@ async def failover_report(server: Server) -> dict[str, Any]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"no finished failover within {REPORT_DEADLINE_S:.0f} s of the fault: {status}")
         await asyncio.sleep(0.2)
-
-
-async def standbys_up(server: Server, calls: int) -> None:
-    """Every call has its second leg: the backup counts as many as the primary."""
-    deadline = time.monotonic() + REPORT_DEADLINE_S
-    while (count := min(row["calls"] for row in await ask_node(server, "backends") if row["pool"] == "pbx")) < calls:
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{count} of {calls} standbys are up")
-        await asyncio.sleep(0.1)
 
 
 async def carry_over(parties: Parties, server: Server, primary: Process, arguments: argparse.Namespace) -> Trial:

@@ -10,6 +10,7 @@ is latched as in a live call. A first batch of calls comes and goes before, so t
 from __future__ import annotations
 
 import argparse
+import asyncio
 import socket
 import sys
 import tempfile
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.common import progress, pss_bytes, report, settle, udp_sockets
 from bench.load import caller, far_ends, hold
-from bench.peers import AQUEDUCT, SLOW_PROBES, UAC, aqueduct_settings, start_aqueduct
+from bench.peers import AQUEDUCT, SLOW_PROBES, UAC, aqueduct_settings, standbys_up, start_aqueduct
 
 RTP_SOURCE = ("127.0.5.23", 6000)  # both SDP bodies name it: every leg then takes packets from there
 RTP_PACKET = bytes.fromhex("80000001000000a0deadbeef") + b"\xff" * 160
@@ -68,11 +69,13 @@ def latch(ports: set[int]) -> None:
                 time.sleep(0.01)
 
 
-def measure(calls: int, work: Path) -> dict[str, object]:
+def measure(calls: int, work: Path, standby: str) -> dict[str, object]:
     keys = {"rtp": RTP_SOURCE[0]}
     uas = far_ends(work, keys)
     try:
-        server = start_aqueduct(work, aqueduct_settings(work, "relay", SLOW_PROBES))
+        settings = aqueduct_settings(work, "relay", SLOW_PROBES)
+        settings["pools"]["pbx"]["standby"] = standby
+        server = start_aqueduct(work, settings)
         try:
             pid = server.process.pid
             warm_up = caller(server, work, UAC, 400, 1000, 50, keys)
@@ -82,6 +85,8 @@ def measure(calls: int, work: Path) -> dict[str, object]:
             sockets_before, kernel_before = len(udp_sockets(pid)), kernel_bytes(pid)
             holder = hold(server, work, calls, keys)
             try:
+                if standby == "hot":
+                    asyncio.run(standbys_up(server, calls))
                 latch(media_ports(pid))
                 pss = settle(lambda: pss_bytes(pid), "memory with calls", 10.0) - pss_before
                 sockets = len(udp_sockets(pid)) - sockets_before
@@ -107,9 +112,10 @@ def measure(calls: int, work: Path) -> dict[str, object]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="memory per live anchored call")
     parser.add_argument("--calls", type=int, default=2000)
+    parser.add_argument("--standby", choices=("warm", "hot"), default="warm")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aqueduct-bench-") as work:
-        report(measure(arguments.calls, Path(work)))
+        report(measure(arguments.calls, Path(work), arguments.standby))
     return 0
 
 

@@ -30,6 +30,7 @@ SERVER_CPU, LOAD_CPU = 1, 0
 # Probes of the idle backend that do not enter a figure about calls.
 SLOW_PROBES = {"interval_ms": 1000, "silence_min_ms": 3000, "silence_max_ms": 6000}
 BACKENDS_UP_S = 10.0
+STANDBYS_UP_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,15 @@ async def ask_node(server: Server, command: str, **arguments: object) -> Any:
     assert isinstance(server.process, Aqueduct)
     path = Path(server.process.configuration["node"]["state_dir"]) / "control.sock"
     return await control.ask(path, command, **arguments)
+
+
+async def standbys_up(server: Server, calls: int) -> None:
+    """Every call has its second leg: the backup counts as many as the primary."""
+    deadline = time.monotonic() + STANDBYS_UP_S
+    while (count := min(row["calls"] for row in await ask_node(server, "backends") if row["pool"] == "pbx")) < calls:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{count} of {calls} standbys are up")
+        await asyncio.sleep(0.1)
 
 
 def ask(server: Server, command: str, **arguments: object) -> Any:

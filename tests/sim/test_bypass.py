@@ -11,8 +11,7 @@ import pytest
 from proxy.sip.user_agent import Incoming
 from tests.sim.acting import all_moved, end_at
 from tests.sim.agents import Conversation
-from tests.sim.scenario import FIRST, PHONE, SECOND, THIRD, hears, play, until
-from tests.sim.slow_media import media_takes
+from tests.sim.scenario import FIRST, PHONE, SECOND, hears, play, until
 from tests.sim.world import CARRIER, NODE, World, phone_address
 
 AGENT_PHONE = phone_address(1)
@@ -327,87 +326,6 @@ def test_a_customer_whose_agent_is_dialled_before_he_is_answered_is_his_mate() -
     assert play(script) == []
 
 
-# -- two failures
-
-
-@pytest.mark.parametrize("after_s", [0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0])
-@pytest.mark.parametrize("ring_s", [0.0, 0.3])
-def test_the_backup_may_die_at_any_moment_of_the_takeover(after_s: float, ring_s: float) -> None:
-    async def script(world: World) -> None:
-        people = await pair(world)
-        for address in (SECOND, THIRD):
-            world.servers[address].ring_s = (ring_s, ring_s)
-        world.network.kill(FIRST)
-        await asyncio.sleep(after_s)
-        used = [address for address in (SECOND, THIRD) if world.servers[address].calls]
-        world.network.kill(used[0] if used else SECOND)
-        last = THIRD if used[:1] == [SECOND] or not used else SECOND
-        await until(lambda: through(world, people, last), 3.0)
-
-    assert play(script, servers=3) == []
-
-
-@pytest.mark.parametrize("media", [(0.0, 0.02), (0.01, 0.05)])
-def test_media_that_takes_its_time_bypasses_too(media: tuple[float, float]) -> None:
-    async def script(world: World) -> None:
-        media_takes(world, *media)
-        people = await pair(world)
-        world.network.kill(FIRST)
-        await until(lambda: past(people), 0.3)
-        await until(lambda: through(world, people, SECOND), 2.0)
-
-    assert play(script) == []
-
-
-def test_a_pair_may_be_bypassed_again_and_again() -> None:
-    async def script(world: World) -> None:
-        people = await pair(world)
-        for dead, alive in ((FIRST, SECOND), (SECOND, FIRST), (FIRST, SECOND)):
-            world.network.kill(dead)
-            await until(lambda: past(people), 0.2)
-            await until(lambda to=alive: through(world, people, to), 2.0)  # type: ignore[misc]
-            world.restart(dead)
-            await asyncio.sleep(3.0)
-
-    assert play(script) == []
-
-
-def test_a_zombie_is_not_heard_and_ends_nothing() -> None:
-    async def script(world: World) -> None:
-        pairs = [await pair(world, number) for number in range(1, 6)]
-        before = world.sent_to[PHONE], world.sent_to[AGENT_PHONE]
-        world.network.freeze(FIRST)
-        await until(lambda: all(past(people) for people in pairs), 0.5)
-        await until(lambda: all(through(world, people, SECOND) for people in pairs), 2.0)
-        world.network.thaw(FIRST)
-        for conversation in list(world.servers[FIRST].live):
-            assert conversation.session is not None
-            world.on_server(FIRST, conversation.session.bye())
-        for _ in range(3000):
-            await asyncio.sleep(0.001)
-            assert all(through(world, people, SECOND) for people in pairs)
-        assert (world.sent_to[PHONE], world.sent_to[AGENT_PHONE]) == before
-
-    assert play(script) == []
-
-
-def test_a_zombie_that_wakes_before_the_backup_has_answered_ends_nothing() -> None:
-    async def script(world: World) -> None:
-        people = await pair(world)
-        world.servers[SECOND].ring_s = (3.0, 3.0)
-        world.network.freeze(FIRST)
-        await until(lambda: past(people) and world.node.failovers.reports, 0.5)
-        await asyncio.sleep(0.5)
-        world.network.thaw(FIRST)
-        for conversation in list(world.servers[FIRST].live):
-            assert conversation.session is not None
-            world.on_server(FIRST, conversation.session.bye())
-        await until(lambda: through(world, people, SECOND), 5.0)
-        assert not world.servers[FIRST].live
-
-    assert play(script) == []
-
-
 # -- together with what else there is
 
 
@@ -496,20 +414,3 @@ def test_a_successor_of_the_node_knows_the_pairs(tmp_path: Path) -> None:
         await until(lambda: through(world, people, SECOND), 2.0)
 
     assert play(script) == []
-
-
-# -- every safeguard is needed
-
-
-def test_without_the_bypass_a_pair_is_silent_until_the_backup_has_both() -> None:
-    async def script(world: World) -> None:
-        people = await pair(world)
-        world.servers[SECOND].ring_s = (0.5, 0.5)
-        longest = [0.0]
-        listening = asyncio.create_task(silence(world, people, longest))
-        world.network.kill(FIRST)
-        await until(lambda: through(world, people, SECOND), 2.0)
-        listening.cancel()
-        assert longest[0] > 0.5
-
-    assert play(script, recovery={"bypass": False}) == []
