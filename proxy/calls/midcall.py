@@ -78,16 +78,25 @@ def _dialogs(call: Call, leg: Leg, request: Request) -> tuple[Dialog, Dialog] | 
 
 def _forward(
     calls: Calls, call: Call, leg: Leg, request: Request, transaction: ServerTransaction, dialog: Dialog,
-    fields: list[Field] | None = None, body: bytes | None = None,
+    fields: list[Field] | None = None, body: bytes | None = None, *, offered: bool = False,
 ) -> None:  # fmt: skip
     """Send the request on in the other dialog, and its answer back. Should the other leg be replaced before it has
-    answered, or have forgotten the dialog, the leg that takes its place is asked."""
+    answered, or have forgotten the dialog, the leg that takes its place is asked. `offered`: its answer brings one."""
     other = call.other(leg)
     copy = standby.copy(calls, call, leg, request)
 
-    def reply(message: Response) -> None:
+    def reply(message: Response, body: bytes | None = None) -> None:
         extra = [contact(transaction.flow), *crossing(message)]
-        transaction.respond(response(request, message.status, leg.tag, extra, message.body, message.reason))
+        body = message.body if body is None else body
+        transaction.respond(response(request, message.status, leg.tag, extra, body, message.reason))
+
+    def agree(message: Response) -> None:
+        def send(sdp: bytes) -> None:
+            leg.local_sdp, other.remote_sdp = sdp, message.sdp
+            reply(message, message.with_sdp(sdp))
+
+        asked = call.media.answer(call.id, other.name, leg.name, message.sdp)
+        call.then(asked, send, lambda problem: transaction.reply(488), transaction)
 
     def answered(message: Response) -> None:
         calls.note_answer(other, message)
@@ -95,6 +104,9 @@ def _forward(
             return
         if message.status >= 200:
             other.heard(asked)
+        if offered and message.status < 300 and message.sdp and call.state != ENDED:
+            agree(message)
+            return
         reply(message)
         if gone(message):
             calls.dialog_gone(call, other, message)
@@ -108,7 +120,7 @@ def _forward(
         elif copy is not None and copy.leg is successor:
             copy.then(reply)
         else:
-            _forward(calls, call, leg, request, transaction, successor.dialog, fields, body)
+            _forward(calls, call, leg, request, transaction, successor.dialog, fields, body, offered=offered)
 
     own_fields = crossing(request) if fields is None else fields
     own_body = request.body if body is None else body
@@ -130,9 +142,15 @@ def _pracked(
     leg.remote_sdp = request.sdp
     late_offer = call.setup is not None and not call.setup.offer and leg.local_sdp != b""
     ask = call.media.answer if late_offer else call.media.offer
+
+    def send(sdp: bytes) -> None:
+        other.local_sdp = sdp
+        body = request.with_sdp(sdp)
+        _forward(calls, call, leg, request, transaction, dialog, fields, body, offered=not late_offer)
+
     call.then(
         ask(call.id, leg.name, other.name, request.sdp),
-        lambda sdp: _forward(calls, call, leg, request, transaction, dialog, fields, sdp),
+        send,
         lambda problem: transaction.reply(488),
         transaction,
     )
@@ -154,10 +172,10 @@ def _updated(
 
     def send(sdp: bytes) -> None:
         other.local_sdp = sdp
-        fields = crossing(request)
+        fields, body = crossing(request), request.with_sdp(sdp)
         if other.dialog is not None:
             fields += session_timer.proposal(calls, other)
-        asked = other.request(calls.stack, b"UPDATE", fields, sdp, lambda answer: answered(asked, answer), dialog)
+        asked = other.request(calls.stack, b"UPDATE", fields, body, lambda answer: answered(asked, answer), dialog)
         other.expect(asked, later)
 
     def later() -> None:
@@ -197,7 +215,8 @@ def _updated(
     def reply(message: Response, sdp: bytes) -> None:
         leg.local_sdp, leg.remote_sdp = sdp, request.sdp
         extra = [contact(transaction.flow), *crossing(message), *session_timer.accept(calls, leg, request)]
-        transaction.respond(response(request, message.status, leg.tag, extra, sdp, message.reason))
+        body = message.with_sdp(sdp)
+        transaction.respond(response(request, message.status, leg.tag, extra, body, message.reason))
         calls.settled(call)
 
     call.then(

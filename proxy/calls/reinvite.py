@@ -60,7 +60,7 @@ class Reinvite:
 
     def start(self) -> None:
         if not self.offer:
-            self._send(self.request.body)
+            self._send(b"")
             return
         self.call.then(
             self.call.media.offer(self.call.id, self.leg.name, self.other.name, self.offer),
@@ -72,9 +72,11 @@ class Reinvite:
         self.calls.media_refused(self.call, problem)
         self._finish(488)
 
-    def _send(self, body: bytes) -> None:
+    def _send(self, sdp: bytes) -> None:
+        body = self.request.body
         if self.offer:
-            self.other.local_sdp = body
+            self.other.local_sdp = sdp
+            body = self.request.with_sdp(sdp)
         fields = crossing(self.request, OUR_OPTIONS_IN_REINVITE)
         self.other.reinvite(self.calls, fields, body, self._answered)
 
@@ -98,7 +100,7 @@ class Reinvite:
         other = self.other
         self.calls.pairs.hear(call, other, message)
         if not message.sdp:
-            self._reply(message, message.body)
+            self._reply(message, b"")
             return
         other.remote_sdp = message.sdp
         if self.offer:
@@ -132,10 +134,12 @@ class Reinvite:
             self.other.local_sdp = self.before
         self.other.inviting = None
 
-    def _reply(self, message: Response, body: bytes) -> None:
+    def _reply(self, message: Response, sdp: bytes) -> None:
         leg, calls, call = self.leg, self.calls, self.call
-        if message.sdp:
-            leg.local_sdp = body
+        body = message.body
+        if sdp:
+            body = message.with_sdp(sdp)
+            leg.local_sdp = sdp
             leg.remote_sdp = self.offer or leg.remote_sdp
         call.reinvite = None
         self.transaction.on_no_ack = lambda: calls.end(call, f"no ACK from the {leg.name} side")

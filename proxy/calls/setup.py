@@ -91,7 +91,7 @@ class Setup:
             return
         call.b = leg
         if not self.offer:
-            self._send(leg, self.request.body, extra, heard)
+            self._send(leg, b"", extra, heard)
             return
         offered = call.media.offer(call.id, "a", leg.name, self.offer)
 
@@ -103,10 +103,12 @@ class Setup:
 
         call.then(offered, lambda sdp: self._send(leg, sdp, extra, heard), refuse)
 
-    def _send(self, leg: Leg, body: bytes, extra: tuple[Field, ...], heard: Heard | None) -> None:
+    def _send(self, leg: Leg, sdp: bytes, extra: tuple[Field, ...], heard: Heard | None) -> None:
         call = self.call
+        body = self.request.body
         if self.offer:
-            leg.local_sdp = body
+            leg.local_sdp = sdp
+            body = self.request.with_sdp(sdp)
 
         def answered(message: Response) -> None:
             nonlocal heard
@@ -162,7 +164,7 @@ class Setup:
             return
         fork = self._fork(leg, placed, message)
         if not message.sdp:
-            self._respond(fork, message, message.body)
+            self._respond(fork, message, b"")
             return
         if self.offer:
             leg.remote_sdp = message.sdp
@@ -179,7 +181,7 @@ class Setup:
         leg.dialog = fork.b
         self.calls.pairs.hear(self.call, leg, message)
         if not message.sdp:
-            self._stand(leg, fork, placed, message, message.body)
+            self._stand(leg, fork, placed, message, b"")
             return
         leg.remote_sdp = message.sdp
         media = self.call.media
@@ -191,7 +193,7 @@ class Setup:
             lambda problem: self._unanswerable(leg, placed, message, problem),
         )
 
-    def _stand(self, leg: Leg, fork: Fork, placed: InviteClientTransaction, message: Response, body: bytes) -> None:
+    def _stand(self, leg: Leg, fork: Fork, placed: InviteClientTransaction, message: Response, sdp: bytes) -> None:
         """Both dialogs stand: answer the A side; ACK the B side now, or with the A side's answer to a late offer."""
         calls, call = self.calls, self.call
         call.state = TALKING
@@ -217,12 +219,14 @@ class Setup:
         else:
             calls.await_late_answer(call, a, leg)
         session_timer.answered(calls, leg, message)
-        self._respond(fork, message, body)
+        self._respond(fork, message, sdp)
         calls.answered(call)
 
-    def _respond(self, fork: Fork, message: Response, body: bytes) -> None:
-        if body and message.sdp:
-            self.call.a.local_sdp = body
+    def _respond(self, fork: Fork, message: Response, sdp: bytes) -> None:
+        body = message.body
+        if sdp:
+            self.call.a.local_sdp = sdp
+            body = message.with_sdp(sdp)
         extra = [contact(self.transaction.flow), *crossing(message)]
         if message.status >= 200:
             extra += session_timer.accept(self.calls, self.call.a, self.request)

@@ -2,7 +2,7 @@
 
 A message keeps its header fields as the lines that came, in their order; only what somebody asks for is taken
 apart. So a header that nobody here knows crosses the proxy byte for byte. Keys are lower-case long names:
-`b"call-id"`, also for `i:` and `CALL-ID:`. Bodies are opaque.
+`b"call-id"`, also for `i:` and `CALL-ID:`. Bodies are opaque, but for where a session description lies in them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from proxy.net.api import Address
 from proxy.sip.flow import host_port
+from proxy.sip.multipart import session_part
 
 if TYPE_CHECKING:
     from proxy.sip.flow import Flow
@@ -180,11 +181,25 @@ class Message:
 
     @property
     def sdp(self) -> bytes:
-        """The body, when it is a session description; else empty."""
+        """The session description in the body: all of it, or one part of several. Empty when there is none."""
         value = self._sdp
         if value is None:
-            value = self._sdp = self.body if self.body and self.content_type == b"application/sdp" else b""
+            value = self._sdp = self._session() if self.body else b""
         return value
+
+    def _session(self) -> bytes:
+        kind = self.content_type
+        if kind == b"application/sdp":
+            return self.body
+        place = session_part(self.get(b"content-type") or b"", self.body) if kind[:10] == b"multipart/" else None
+        return self.body[place[0] : place[1]] if place is not None else b""
+
+    def with_sdp(self, sdp: bytes) -> bytes:
+        """The body with `sdp` in the place of its description; what stands beside it is as it was."""
+        if self.sdp is self.body:
+            return sdp
+        place = session_part(self.get(b"content-type") or b"", self.body)
+        return self.body[: place[0]] + sdp + self.body[place[1] :] if place is not None else sdp
 
     def _encode(self, start: bytes) -> bytes:
         keys, lines = zip(*self.fields, strict=True) if self.fields else ((), ())

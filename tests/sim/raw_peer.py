@@ -49,8 +49,9 @@ class RawPeer:
     # -- out
 
     def request(
-        self, method: bytes, cseq: int, *extra: bytes, body: bytes = b"", branch: bytes = b"", via: bytes = b""
-    ) -> bytes:
+        self, method: bytes, cseq: int, *extra: bytes, body: bytes = b"", branch: bytes = b"", via: bytes = b"",
+        content: bytes = SDP,
+    ) -> bytes:  # fmt: skip
         """Send a request, in the dialog once there is one. Returns its branch."""
         self.sent += 1
         branch = branch or b"z9hG4bKraw%d" % self.sent
@@ -66,16 +67,16 @@ class RawPeer:
             b"Max-Forwards: 70",
             self.contact,
             *extra,
-            *([SDP] if body else []),
+            *([content] if body else []),
             b"Content-Length: %d" % len(body),
         ]
         self.send(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         return branch
 
-    def reply(self, request: Request, status: int, *extra: bytes, body: bytes = b"") -> None:
+    def reply(self, request: Request, status: int, *extra: bytes, body: bytes = b"", content: bytes = SDP) -> None:
         fields: list[Field] = [(b"contact", self.contact), *((b"x-any", line) for line in extra)]
         if body:
-            fields.append((b"content-type", SDP))
+            fields.append((b"content-type", content))
         self.send(response(request, status, self.tag, fields, body).encode())
 
     def send(self, data: bytes, to: Address = (NODE, 5060)) -> None:

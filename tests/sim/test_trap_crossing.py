@@ -7,10 +7,14 @@ import asyncio
 import pytest
 
 from proxy.backends import Admin
-from proxy.sip.user_agent import CallFailed, Incoming
-from tests.sim.acting import answering
+from proxy.sip.dialog import Dialog
+from proxy.sip.message import SDP, Request, Response, field
+from proxy.sip.server_transaction import ServerTransaction
+from proxy.sip.user_agent import CallFailed, Incoming, Session
+from tests.sim.acting import all_moved, answering, both_modes
+from tests.sim.agents import Conversation, Server
 from tests.sim.raw_peer import RawPeer, sdp
-from tests.sim.scenario import FIRST, SECOND, THIRD, hears, play
+from tests.sim.scenario import FIRST, SECOND, THIRD, hears, play, until
 from tests.sim.tap import Tap
 from tests.sim.world import World
 
@@ -124,3 +128,109 @@ def test_calls_that_ring_are_paced_by_the_answers_of_the_backup() -> None:
         assert all(pace.unanswered == 0 for pace in world.node.failovers._paces.values())
 
     assert play(script, recovery={"unanswered_max": 4}) == []
+
+
+# -- bodies of several parts
+
+MIXED = b'Content-Type: multipart/mixed;boundary="--part"'
+ISUP = b"----part\r\nContent-Type: application/ISUP;version=itu-t92+\r\n\r\n\x01\x11\x48\x00\r\n"
+
+
+def mixed(description: bytes) -> bytes:
+    return ISUP + b"----part\r\nContent-Type: application/sdp\r\n\r\n" + description + b"\r\n----part--\r\n"
+
+
+@both_modes
+def test_a_description_among_other_parts_passes_through_media_and_the_rest_as_it_is(mode: str) -> None:
+    async def script(world: World) -> None:
+        server, tap = world.servers[FIRST], Tap(world, FIRST)
+
+        async def on_invite(incoming: Incoming) -> None:
+            end = Conversation(server, b"1")
+            end.listen()
+            answer = end.answer(incoming.offer)
+            extra = (server.ua.contact(incoming.transaction.flow), field(*MIXED.split(b": ", 1)))
+            incoming.transaction.reply(200, incoming.tag, extra, mixed(answer))
+            dialog = Dialog.uas(incoming.request, incoming.tag)
+            session = Session(server.ua, dialog, incoming.transaction.flow, answer, incoming.offer)
+            session._invited = incoming.transaction  # type: ignore[assignment]
+            end.talk(session)
+
+        server.ua.on_invite = on_invite
+        phone = RawPeer(world)
+        phone.talk()
+        phone.request(b"INVITE", 1, b"X-Call: 1", body=mixed(sdp(phone.address)), content=MIXED)
+        answer = await phone.expect("200 INVITE")
+        assert isinstance(answer, Response)
+        phone.stand(answer)
+        phone.request(b"ACK", 1)
+        (invite,) = tap.of(b"INVITE")
+        for message in (invite, answer):
+            assert message.line(b"content-type") == MIXED
+            assert message.body == mixed(message.sdp) and b"IN IP4 10.0.0.1" in message.sdp.split(b"\r\n")[1]
+        (call,) = world.node.calls.live.values()
+        assert [leg.local_sdp for leg in call.legs()] == [answer.sdp, invite.sdp]
+        body = sdp(phone.address, version=2, lines=b"a=sendonly\r\n")
+        phone.request(b"INVITE", 2, body=mixed(body), content=MIXED)
+        await phone.expect("200 INVITE")
+        phone.request(b"ACK", 2)
+        again = tap.of(b"INVITE")[1]
+        assert again.body == mixed(again.sdp) and b"a=sendonly" in again.sdp
+        backup = Tap(world, SECOND)
+        world.network.kill(FIRST)
+        if mode == "direct":
+            phone.reply(await phone.expect_request("INVITE"), 200, body=body)
+        await until(lambda: all_moved(world), 2.0)
+        (carried,) = backup.of(b"INVITE")
+        assert carried.body == carried.sdp and carried.content_type == b"application/sdp"
+        await phone.bye(3)
+
+    assert play(script, mode=mode) == []
+
+
+class Preconditions:
+    """A server that answers in a reliable 183, and takes a new offer in the PRACK of it (RFC 3262 §5)."""
+
+    def __init__(self, server: Server) -> None:
+        self.usual = server.ua
+        self.stack = server.stack
+        self.stack.core = self
+        self.told: list[bytes] = []
+        self.invited: ServerTransaction | None = None
+
+    def on_request(self, request: Request, transaction: ServerTransaction) -> None:
+        if request.method not in (b"INVITE", b"PRACK"):
+            self.usual.on_request(request, transaction)
+            return
+        self.told.append(request.sdp)
+        answer = sdp(FIRST, 4100, version=len(self.told))
+        extra = (self.usual.contact(transaction.flow), SDP)
+        if request.method == b"INVITE":
+            self.invited = transaction
+            reliable = (field(b"Require", b"100rel"), field(b"RSeq", b"1"))
+            transaction.reply(183, b"there", (*extra, *reliable), answer)
+        else:
+            transaction.reply(200, extra=extra, body=answer)
+
+    def on_ack(self, request: Request) -> None: ...
+
+    def on_stray(self, message: Response) -> None: ...
+
+
+def test_an_offer_in_a_prack_and_its_answer_pass_through_media() -> None:
+    async def script(world: World) -> None:
+        server = Preconditions(world.servers[FIRST])
+        phone = RawPeer(world)
+        phone.request(b"INVITE", 1, b"X-Call: 1", b"Supported: 100rel", body=sdp(phone.address))
+        progress = await phone.expect("183 INVITE")
+        assert isinstance(progress, Response) and b"10.0.0.1" in progress.sdp
+        phone.stand(progress)
+        phone.request(b"PRACK", 2, b"RAck: 1 1 INVITE", body=sdp(phone.address, 5000, version=2))
+        answer = await phone.expect("200 PRACK")
+        assert all(FIRST.encode() not in message.sdp for message in (progress, answer))
+        assert all(b"10.0.0.1" in told for told in server.told) and len(server.told) == 2
+        assert server.invited is not None
+        server.invited.reply(486, b"there")
+        await phone.expect("486 INVITE")
+
+    assert play(script) == []
