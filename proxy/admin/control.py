@@ -70,7 +70,7 @@ class ControlServer:
         try:
             command = json.loads(line)
             handler = self._handlers[command["command"]]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return _refusal(f"not a command; known are {', '.join(sorted(self._handlers))}")
         try:
             result = handler(command)

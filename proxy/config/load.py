@@ -39,6 +39,17 @@ class Fault:
         return f"{self.file}:{self.line}:{self.column}: {self.key or 'file'}: {got}expected {self.expected}"
 
 
+class _Loader(yaml.SafeLoader):
+    """Only true and false are booleans, as in YAML 1.2: a backend may be called `no` or `on`."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$", re.IGNORECASE), list("tTfF"))
+
+
 class ConfigError(Exception):
     """A configuration that cannot be used. `faults` has all that is wrong with it."""
 
@@ -65,12 +76,13 @@ def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) 
 def parse(text: str, file: str = "aqueduct.yaml", environ: Mapping[str, str] = os.environ) -> Settings:
     """Check configuration `text`; `file` is the name used in faults. Raises ConfigError."""
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise ConfigError([Fault(file, 1, 1, "", None, "a configuration with pools and routes; it is empty")])
         faults = list(_substitute(node, (), file, environ, set()))
         faults += _duplicates(node, (), file)
+        _keys_as_text(node)
         if faults:
             raise ConfigError(faults)
         data = loader.construct_document(node)
@@ -84,7 +96,7 @@ def parse(text: str, file: str = "aqueduct.yaml", environ: Mapping[str, str] = o
     try:
         settings = Settings.model_validate(data)
     except ValidationError as error:
-        raise ConfigError([_fault(detail, node, file) for detail in error.errors()]) from None
+        raise ConfigError([_fault(detail, node, file) for detail in _first_causes(error.errors())]) from None
     faults = [_located(node, path, file, expected) for path, expected in cross_checks(settings)]
     if faults:
         raise ConfigError(faults)
@@ -138,6 +150,28 @@ def _duplicates(node: yaml.Node, path: KeyPath, file: str) -> list[Fault]:
         for index, item in enumerate(node.value):
             faults += _duplicates(item, (*path, index), file)
     return faults
+
+
+def _keys_as_text(node: yaml.Node) -> None:
+    """Every key here is a name or a word: one that looks like a number or a truth is the text that it is."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                key.tag = "tag:yaml.org,2002:str"
+            _keys_as_text(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _keys_as_text(item)
+
+
+def _first_causes(details: list[ErrorDetails]) -> list[ErrorDetails]:
+    """A list whose only entry has a fault is not too short as well."""
+    return [
+        detail
+        for detail in details
+        if detail["type"] != "too_short"
+        or not any(detail["loc"] == other["loc"][: len(detail["loc"])] for other in details if other is not detail)
+    ]
 
 
 def _fault(detail: ErrorDetails, root: yaml.Node, file: str) -> Fault:

@@ -64,7 +64,7 @@ def parse_host(value: Any) -> str:
     try:
         return str(ipaddress.ip_address(str(value).strip("[]")))
     except ValueError:
-        raise ValueError("a numeric IPv4 or IPv6 address, like 192.0.2.10 or 2001:db8::10") from None
+        raise ValueError("a numeric IPv4 or IPv6 address, like 192.0.2.10 or 2001:db8::10, not a name") from None
 
 
 def parse_media_host(value: Any) -> MediaHost:

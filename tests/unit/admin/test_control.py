@@ -89,6 +89,21 @@ def test_what_fails_is_told_and_the_connection_goes_on(tmp_path: Path, command: 
     serve(tmp_path / "control.sock", handlers, script)
 
 
+@pytest.mark.parametrize(
+    "line", [b"[" * 100_000, b'{"command": ' + b"[" * 100_000, b'{"command": ["fine"]}', b"5", b"\xff"]
+)
+def test_what_is_no_command_is_answered_so(tmp_path: Path, line: bytes) -> None:
+    async def script() -> None:
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / "control.sock"))
+        writer.write(line + b"\n" + b'{"command": "fine"}\n')
+        answer = json.loads(await reader.readline())
+        assert answer == {"ok": False, "error": "not a command; known are fine"}
+        assert json.loads(await reader.readline()) == {"ok": True, "result": 1}
+        writer.close()
+
+    serve(tmp_path / "control.sock", {"fine": lambda command: 1}, script)
+
+
 def test_the_loop_turns_while_many_rows_are_written_down(tmp_path: Path) -> None:
     def row() -> dict[str, Any]:
         time.sleep(0.0005)

@@ -47,6 +47,36 @@ def faults_of(old: str, new: str, **environ: str) -> list[Fault]:
     return caught.value.faults
 
 
+ONE_ROUTE = "pools:\n  pbx:\n    backends:\n      as1: {address: 192.0.2.1}\nroutes:\n"
+
+
+@pytest.mark.parametrize(
+    ("route", "fault"),
+    [
+        ('  - {pool: pbx, user: "["}', "routes[0].user"),
+        ("  - {pool: pbx, sorce: 10.0.0.0/8}", "routes[0].sorce"),
+        ("  []", "routes: expected at least one entry"),
+    ],
+)
+def test_a_fault_in_the_only_route_is_one_fault(route: str, fault: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(ONE_ROUTE + route)
+    (found,) = caught.value.faults
+    assert fault in str(found)
+
+
+def test_words_that_yaml_once_took_for_truths_are_names() -> None:
+    settings = parse(GOOD.replace("as1:", "no:").replace("pbx", "on").replace("recover: false", "recover: no"))
+    assert "no" in settings.pools["on"].backends and settings.routes[-1].pool == "on"
+    assert settings.pools["carriers"].recover is False
+
+
+def test_a_name_that_is_a_number_is_named_at_its_place() -> None:
+    (fault,) = faults_of("as1:", "12:")
+    assert (fault.key, fault.line) == ("pools.pbx.backends.12", 16)
+    assert "starts with a letter" in fault.expected
+
+
 def test_a_good_file_becomes_settings() -> None:
     settings = parse(GOOD)
 
