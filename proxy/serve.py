@@ -7,6 +7,7 @@ and go by reference counting; what garbage there is, is collected when the node 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
@@ -14,6 +15,7 @@ import resource
 import signal
 import time
 
+from media.api import MediaError
 from media.direct import DirectPlane
 from media.probe.call import Caller
 from media.probe.client import ProbeCaller, ProbeOptions, installed
@@ -72,10 +74,6 @@ async def _serve(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
         log.warning("what a predecessor left: %s", problem)
     if restored:
         log.warning("restored %s", counted(restored, "call"))
-    if isinstance(relay, RelayPlane):
-        unknown = await relay.release_orphans()
-        if unknown:
-            log.warning("the media relay carried %d lines of calls that nobody knows: they are ended", unknown)
     journal.start()
     control = ControlServer(control_path(state_dir), handlers(node))
     await control.start()
@@ -88,10 +86,13 @@ async def _serve(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
     gc.disable()
     node.stall.start()
     collector = loop.create_task(_collect_when_idle(node))
+    ending = loop.create_task(_end_unknown(relay)) if isinstance(relay, RelayPlane) else None
     try:
         await stopped.wait()
     finally:
         collector.cancel()
+        if ending is not None:
+            ending.cancel()
         gc.enable()
         await control.close()
         saved = journal.close()
@@ -145,6 +146,14 @@ async def start_rtpengine(settings: Settings, rng: random.Random) -> RtpenginePl
     watch = Watch(interval_s, interval_s / 5, media.ping_fall, media.ping_silence_ms / 1000)
     nodes = [NodeOptions(node.address, node.weight) for node in media.nodes]
     return await RtpenginePlane.start(media.seen_as, nodes, rng, latch=media.latch, watch=watch)
+
+
+async def _end_unknown(relay: RelayPlane) -> None:
+    """What the relay carries for a predecessor and nobody has taken up: calls of its last moments."""
+    with contextlib.suppress(MediaError):
+        lines = await relay.release_orphans()
+        if lines:
+            log.warning("the media relay carried %s of calls that nobody knows: ended", counted(lines, "line"))
 
 
 async def _collect_when_idle(node: Node) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from media.api import MediaEvent, MediaRestarted
 from media.relay.client import RelayPlane
-from media.relay.protocol import VERSION, Frames, frame
+from media.relay.protocol import MAX_FRAME, VERSION, Frames, frame
 from tests.unit.media.relay_bed import BACKEND, CALLER, PATIENCE_S, relay_bed, run
 
 
@@ -105,5 +105,19 @@ def test_what_a_predecessor_left_and_nobody_took_up_is_ended(tmp_path: Path) -> 
             assert (counters["lines"], counters["orphans"]) == (2, 0)
             caller.say(for_caller, b"known")
             assert backend.hear() == b"known"
+
+    run(test())
+
+
+def test_more_than_a_frame_can_hold_is_told_in_several(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with relay_bed(tmp_path) as bed:
+            caller, backend = bed.peer(CALLER), bed.peer(BACKEND)
+            for_caller, _ = await bed.call(caller, backend)
+            for _ in range(3 * MAX_FRAME // 1000):
+                bed.plane.watch("c", "a", "g" * 1000)
+            assert (await bed.settle())["connections"] == 1
+            caller.say(for_caller, b"still here")
+            assert backend.hear() == b"still here"
 
     run(test())
