@@ -224,7 +224,8 @@ class RelayPlane:
         future: asyncio.Future[bytes] = self._loop.create_future()
         if self._waiting or not self._try(future, job):
             self._waiting.append(_Waiting(future, job))
-            self._stock.top_up(len(self._waiting))
+            if self._recovery is None or self._recovery.done():  # else a fresh relay might give us a line of a session
+                self._stock.top_up(len(self._waiting))
         return future
 
     def _try(self, future: asyncio.Future[bytes], job: _Job) -> bool:

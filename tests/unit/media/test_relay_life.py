@@ -105,6 +105,26 @@ def test_a_relay_that_dies_again_at_once_is_built_anew_again(tmp_path: Path) -> 
     run(test())
 
 
+def test_a_relay_that_is_being_built_anew_gives_no_port_twice(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with relay_bed(tmp_path, ports=(31000, 32999)) as bed:
+            names = [f"c{number}" for number in range(300)]
+            ports = [port(await bed.plane.offer(name, "a", "b1", audio(CALLER, 4000))) for name in names]
+            events: asyncio.Queue[MediaEvent] = asyncio.Queue()
+            bed.plane.subscribe(events.put_nowait)
+            assert bed.plane.relay_pid is not None
+            os.kill(bed.plane.relay_pid, signal.SIGKILL)
+            offers = []
+            while events.empty():
+                offers.append(bed.plane.offer(f"d{len(offers)}", "a", "b1", audio(CALLER, 4000)))
+                for _ in range(50 if len(offers) < 400 else 1):
+                    await asyncio.sleep(0)
+            ports += [port(await offer) for offer in offers[:100]]
+            assert len(ports) == len(set(ports))
+
+    run(test())
+
+
 def test_sessions_whose_port_was_taken_meanwhile_are_named_as_lost(tmp_path: Path) -> None:
     async def test() -> None:
         async with relay_bed(tmp_path) as bed:
