@@ -55,7 +55,9 @@ class SessionStats:
 
 @dataclass(slots=True, frozen=True)
 class MediaRestarted:
-    """The media plane died and is back; its sessions were re-established as far as possible (`lost` were not)."""
+    """The media plane died and is back; its sessions were re-established as far as possible. Of those that are `lost`
+    other processes have taken ports meanwhile: the next offer or answer gives them others, of which both peers must be
+    told."""
 
     at: float
     lost: tuple[str, ...]

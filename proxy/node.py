@@ -59,8 +59,9 @@ class Node:
         self.relay = relay
         self.direct = direct
         self.rtpengine = rtpengine
-        if rtpengine is not None:
-            self.reanchors.watch(rtpengine)
+        for plane in (relay, rtpengine):
+            if plane is not None:
+                self.reanchors.watch(plane)
         self.stall = Stall(loop)
         self.started_at = loop.time()
 

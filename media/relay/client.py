@@ -347,7 +347,7 @@ class RelayPlane:
         if self._instance == former:
             return  # only the connection was lost; the relay went on
         self.counters["relay_restarts"] += 1
-        lost = self._sessions.with_lines(self._failed)
+        lost = self._sessions.without_lines(self._failed)
         self._tell(MediaRestarted(self._loop.time(), lost))
 
     def _fail_waiting(self, error: MediaError) -> None:

@@ -16,7 +16,7 @@ from media.relay.joined import Joined
 from media.relay.protocol import Command
 from media.relay.session import Leg, Lines, Session, fork_commands, link_commands, remotes, unpack
 from media.relay.stock import Stock
-from media.sdp import Description, Media, rewrite
+from media.sdp import Description, rewrite
 
 
 class Sessions:
@@ -192,6 +192,14 @@ class Sessions:
             if any(line in lines for leg in session.legs for line in leg.lines)
         )
 
+    def without_lines(self, lines: set[int]) -> tuple[str, ...]:
+        """These lines are no more: the next offer or answer gives the legs that had them others. Returns the sessions."""
+        lost = self.with_lines(lines)
+        for name in lost:
+            for leg in self.by_name[name].legs:
+                leg.lines = tuple(0 if line in lines else line for line in leg.lines)
+        return lost
+
     def _agree(self, session: Session, giver: Leg, taker: Leg, description: Description) -> None:
         """Offer and answer are there: addresses are in force, and media flows unless another leg is connected."""
         giver.remotes = remotes(description, giver.remotes)
@@ -239,9 +247,10 @@ class Sessions:
             if any(leg.lines):
                 host = _host_of(leg.lines)
             elif leg is giver:
-                host = self._host_for(description.media[missing[0]])
+                host = self._host_for(description.media[missing[0]].host)
             else:
-                host = 0  # its peer is not known yet
+                known = next((remote for remote in leg.remotes if remote is not None), None)
+                host = self._host_for(known.host) if known is not None else 0
             wanted[host] += len(missing)
             plan.append((leg, missing, host))
         if new and not self._stock.admits(wanted):
@@ -258,13 +267,13 @@ class Sessions:
             leg.lines = tuple(lines)
         return True
 
-    def _host_for(self, media: Media) -> int:
+    def _host_for(self, peer: str) -> int:
         """An address of the family that the peer uses."""
-        used = ":" in media.host
+        used = ":" in peer
         for index, (v6, _) in enumerate(self.addresses):
             if v6 == used:
                 return index
-        raise MediaError(f"a peer wants media at {media.host}, and the relay has no address of that family")
+        raise MediaError(f"a peer wants media at {peer}, and the relay has no address of that family")
 
     def _check_family(self, leg: Leg, description: Description) -> None:
         for line, media in zip(leg.lines, description.media, strict=False):

@@ -1,5 +1,5 @@
 """Hears which media engines died, and has their calls anchored on others: who talks first, at a pace, with a report
-like that of any failover.
+like that of any failover. The same for calls whose ports the embedded relay could not have again after a restart.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from media.api import MediaEvent, MediaPlane, NodeLost
+from media.api import MediaEvent, MediaPlane, MediaRestarted, NodeLost
 from proxy.backends import Backends
 from proxy.calls import Call, Calls, Leg
 from proxy.config import RecoverySettings
@@ -20,6 +20,7 @@ from proxy.failover.report import CallResult, Report
 log = logging.getLogger(__name__)
 
 CAUSE = "media node lost"
+RELAY = "relay"  # the embedded one has no name
 
 OpenReport = Callable[[str, str, str, str, int], Report]
 
@@ -47,22 +48,29 @@ class Reanchors:
         media.subscribe(self._event)
 
     def _event(self, event: MediaEvent) -> None:
-        if not isinstance(event, NodeLost):
+        if isinstance(event, NodeLost):
+            node, sessions = event.node, event.sessions
+        elif isinstance(event, MediaRestarted):
+            node, sessions = RELAY, event.lost
+        else:
             return
+        self._calls.counts["media_lost"] += len(sessions)
         calls = []
-        for name in event.sessions:
+        for name in sessions:
             running = self.running.get(name)
             if running is not None:
                 running.again = True
             elif (call := self._calls.live.get(name)) is not None:
                 calls.append(call)
+                if call.standby is not None:
+                    self._calls.on_standby_lost(call, "its media is gone")
         if not calls:
             return
         calls.sort(key=lambda call: (kind_of(call), call.answered_at or call.created_at, call.id))
-        report = self._open_report(CAUSE, event.node, "", f"{len(event.sessions)} sessions gone", len(calls))
+        report = self._open_report(CAUSE, node, "", f"{len(sessions)} sessions gone", len(calls))
         work = [self._begin(report, call) for call in calls]
         task = self._loop.create_task(self._move(report, work))
-        self._tasks[task] = event.node
+        self._tasks[task] = node
         task.add_done_callback(self._finished)
 
     def _finished(self, task: asyncio.Task[None]) -> None:

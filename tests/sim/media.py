@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from media.api import Capability, MediaError, MediaEvent, SessionStats, StreamStats
+from media.api import Capability, MediaError, MediaEvent, MediaRestarted, SessionStats, StreamStats
 from media.sdp import Description, Origin, SdpError, is_unspecified, parse, rewrite
 from proxy.net.api import Address
 from tests.sim.liveness import STEADY_S, SimLiveness
@@ -362,8 +362,16 @@ class SimMedia:
         """The relay outlived the node: what it carries it still has."""
         self._known(session)
 
+    def restart(self, *lost: str) -> None:
+        """It has died and is back; the ports of these sessions are somebody else's now."""
+        for name in lost:
+            for leg in self._sessions[name].legs.values():
+                for port in leg.ports:
+                    del self._behind[port]
+                leg.ports, leg.streams = [], []
+        self._tell(MediaRestarted(self._audio.network.loop.time(), lost))
+
     def subscribe(self, listener: Callable[[MediaEvent], None]) -> None:
-        """This relay never dies."""
         self._listeners.append((self._host.loop, listener))
 
     async def close(self) -> None:

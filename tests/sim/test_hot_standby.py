@@ -354,3 +354,17 @@ def test_a_standby_that_is_not_kept_in_step_is_noticed(monkeypatch: pytest.Monke
         assert second.direction == b"sendrecv"
 
     assert play(script, **HOT) == []
+
+
+def test_a_standby_whose_ports_are_gone_is_brought_up_anew() -> None:
+    async def script(world: World) -> None:
+        call = await hot(world)
+        before = standby_at(world, SECOND)
+        (live,) = world.node.calls.live.values()
+        world.relay.restart(live.id)
+        await until(lambda: standby_at(world, SECOND) not in (None, before), 5.0)
+        world.network.kill(FIRST)
+        await until(lambda: hears(call, SECOND) and all_moved(world), 1.0)
+        assert end_at(world, SECOND).hears() and world.node.failovers.reports[-1].results[0].standby
+
+    assert play(script, **HOT) == []

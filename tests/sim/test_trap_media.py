@@ -13,7 +13,7 @@ from proxy.calls.agreement import without_origin
 from proxy.sip.user_agent import CallFailed
 from tests.sim.acting import all_moved, end_at, moved_to
 from tests.sim.raw_peer import RawPeer, sdp
-from tests.sim.scenario import FIRST, SECOND, hears, play, until
+from tests.sim.scenario import FIRST, PHONE, SECOND, hears, play, until
 from tests.sim.tap import Tap
 from tests.sim.world import World
 
@@ -144,5 +144,26 @@ def test_an_update_that_is_refused_leaves_the_session_as_it_was() -> None:
             assert session() == before
             assert end.hears() == (phone.address, 4000)
         await phone.bye(4)
+
+    assert play(script) == []
+
+
+# -- it restarts
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_call_whose_ports_are_gone_after_a_restart_of_the_relay_is_given_others(lost: bool) -> None:
+    async def script(world: World) -> None:
+        phone, server = Tap(world, PHONE), Tap(world, FIRST)
+        calls = [await world.place(number) for number in (1, 2)]
+        taken = list(world.node.calls.live)[:1] if lost else []
+        world.relay.restart(*taken)
+        assert (calls[0].hears() is None) == lost
+        await asyncio.sleep(0.5)
+        assert all(hears(call, FIRST) for call in calls) and all(end.hears() for end in world.servers[FIRST].live)
+        reports = world.node.failovers.reports
+        assert [(each.backend, each.planned, each.count("moved")) for each in reports] == [("relay", 1, 1)] * lost
+        assert len(phone.of(b"INVITE")) == lost and len(server.of(b"INVITE")) == 2 + lost
+        assert world.node.calls.counts["media_lost"] == lost
 
     assert play(script) == []

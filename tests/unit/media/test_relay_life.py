@@ -143,6 +143,10 @@ def test_sessions_whose_port_was_taken_meanwhile_are_named_as_lost(tmp_path: Pat
             assert event.lost == ("c",)
             caller.say(for_other, b"not lost")
             assert backend.hear() == b"not lost"
+            anew, _ = await bed.call(caller, backend)
+            assert anew != for_caller
+            caller.say(anew, b"found again")
+            assert backend.hear() == b"found again"
 
     run(test())
 
