@@ -14,7 +14,7 @@ from functools import partial
 from media.api import MediaPlane
 from media.rtpengine import RtpenginePlane
 from proxy.backends import Backends
-from proxy.calls import Calls, listening
+from proxy.calls import TALKING, Calls, listening
 from proxy.config import Listen, Settings
 from proxy.failover import Comfort, Failovers, Reanchors
 from proxy.health import Health
@@ -91,8 +91,10 @@ class Node:
 
     async def stop(self) -> None:
         """Stop without ending the calls: their legs stand, the relay goes on, a successor may take them up
-        (`proxy.journal`)."""
+        (`proxy.journal`). Those that ring have their life in transactions, which end here."""
         self.stall.stop()
+        for call in [call for call in self.calls.live.values() if call.state != TALKING]:
+            self.calls.end(call, "the node stops", failed=True)
         await self.synthetic.stop()
         self.health.stop()
         await self.failovers.close()

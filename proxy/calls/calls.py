@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 from media.api import MediaPlane
 from proxy.backends import Backend, Backends, Pool, Router
-from proxy.calls import listening, midcall, replaces, session_timer, standby
+from proxy.calls import listening, midcall, replaces, session_timer, standby, strays
 from proxy.calls.call import ENDED, TALKING, Call, HeldRequest
 from proxy.calls.headers import retry_after_s
 from proxy.calls.invite import forwarded, invite
@@ -123,7 +123,7 @@ class Calls:
             on_ack(request)
 
     def on_stray(self, message: Response) -> None:
-        self.counts["stray_responses"] += 1
+        strays.receive(self, message)
 
     # -- new calls
 

@@ -324,6 +324,39 @@ def test_a_call_whose_media_is_lost_does_not_keep_the_others_from_being_written(
     assert play(script) == []
 
 
+def test_who_answers_a_call_of_a_node_that_was_killed_is_not_left_with_nobody(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.keep_journal(tmp_path)
+        world.servers[FIRST].ring_s = (2.0, 2.0)
+        placing = asyncio.create_task(world.place(1, timeout_s=6.0))
+        await asyncio.sleep(1.0)
+        assert await killed_and_started(world, tmp_path) == (0, [])
+        await until(lambda: b"1" in world.servers[FIRST].calls and end_at(world, FIRST).session is not None, 3.0)
+        await until(lambda: end_at(world, FIRST).ended, 1.0)
+        with pytest.raises(CallFailed):
+            await placing
+
+    play(script)  # the caller rang in vain for long, which the checks do not like
+
+
+def test_calls_that_ring_when_the_node_stops_are_refused_and_cancelled() -> None:
+    async def script(world: World) -> None:
+        world.servers[FIRST].ring_s = (9.0, 9.0)
+        placing = asyncio.create_task(world.place(1))
+        await asyncio.sleep(1.0)
+        await world.host.process.spawn(world.node.stop())
+        with pytest.raises(CallFailed, match="480"):
+            await placing
+        assert not world.node.calls.live
+        await asyncio.sleep(9.0)
+        assert end_at(world, FIRST).session is None  # it was cancelled, else it would have answered
+        world.network.kill(NODE)
+        world.network.restart(NODE)
+        await world.start()
+
+    assert play(script) == []
+
+
 def configured(world: World, names: dict[str, str]) -> None:
     """The next node has these backends, each by its old name (and address): its new one."""
     told = world.settings.model_dump(mode="json")
