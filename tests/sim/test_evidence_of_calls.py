@@ -100,6 +100,21 @@ def test_dialogs_that_are_unknown_are_a_restart() -> None:
     assert play(script) == []
 
 
+def test_a_request_that_crosses_the_bye_of_a_backend_says_nothing_of_it() -> None:
+    async def script(world: World) -> None:
+        calls = [await world.place(number) for number in range(3)]
+        for call in calls:
+            assert call.session is not None
+            info = asyncio.create_task(call.session.info(b"application/dtmf-relay", b"Signal=5\r\n"))
+            await asyncio.sleep(0.0006)  # it is on its way to the backend
+            await world.hang_up_far(call)
+            await info
+        assert counted(world, "as1", Evidence.DIALOG_UNKNOWN) == 0
+        assert not world.node.failovers.reports
+
+    assert play(script) == []
+
+
 # -- orders
 
 
