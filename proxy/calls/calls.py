@@ -284,8 +284,8 @@ class Calls:
         self.stack.request(dialog.request(b"BYE", []), way, lambda _: None)
 
     def note_answer(self, leg: Leg, message: Response) -> None:
-        """What came from the network, whatever it says, shows that the peer serves calls; 100 Trying shows nothing."""
-        if leg.backend is not None and message.flow is not None and message.status > 100:
+        """A final answer that came from the network, whatever it says, shows that the peer serves calls."""
+        if message.status >= 200 and leg.backend is not None and message.flow is not None:
             self.on_live_result(leg.backend, True)
 
     def note_unavailable(self, leg: Leg, message: Response) -> None:

@@ -34,7 +34,7 @@ def crossing(message: Message, our_options: frozenset[bytes] = OUR_OPTIONS) -> l
     """The header fields of `message` that go on to the other leg, in their order."""
     fields = [entry for entry in message.fields if entry[0] not in OURS and not entry[0].startswith(OWN_PREFIX)]
     if message.line(b"supported") or message.line(b"require"):
-        crossed = (_less(entry, our_options) if entry[0] in (b"supported", b"require") else entry for entry in fields)
+        crossed = [_less(entry, our_options) if entry[0] in (b"supported", b"require") else entry for entry in fields]
         return [entry for entry in crossed if entry is not None]
     return fields
 

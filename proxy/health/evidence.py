@@ -16,7 +16,7 @@ class Evidence(StrEnum):
     ICMP_REFUSED = "icmp_refused"  # its host lives and nobody listens there: ICMP port unreachable, TCP refused
     ICMP_UNREACHABLE = "icmp_unreachable"  # a router, or our own kernel, knows no way
     HOST_ALIVE = "host_alive"  # the host's kernel answered for another, closed port
-    LIVE_OK = "live_ok"  # any response to a request of a call
+    LIVE_OK = "live_ok"  # a final answer, whatever it says, to a request of a call
     LIVE_TIMEOUT = "live_timeout"  # a request of a call got no response at all
     DIALOG_UNKNOWN = "dialog_unknown"  # 481 in a dialog that we know to be live: it may have restarted
     RTP_ALIVE = "rtp_alive"  # enough of its flows carry packets
