@@ -18,12 +18,27 @@ import pytest
 from tests.integration.conftest import until
 from tests.testbed.aqueduct import Aqueduct, settings
 from tests.testbed.hosts import BACKENDS, CALLER, PROXY
-from tests.testbed.phone import Phones
+from tests.testbed.phone import Heard, Phones
 from tests.testbed.process import Process
 from tests.testbed.sip_ping import wait_for_options
 
 CALLS = 100
 AWAY_S = 1.0
+MARK = bytes(range(156))
+SAID = [tick.to_bytes(4, "big") + MARK for tick in range(50 * 60)]
+
+
+class Echoed(Heard):
+    """The ticks that the backend sent back; not what the relay fills a silence with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ticks: set[int] = set()
+
+    def take(self, packet: bytes, now: float) -> None:
+        super().take(packet, now)
+        if packet.endswith(MARK):
+            self.ticks.add(int.from_bytes(packet[12:16], "big"))
 
 
 def killed(proxy: Aqueduct) -> None:
@@ -47,41 +62,37 @@ def backend(host: str, folder: Path) -> Process:
     return process
 
 
-async def missing(phones: Phones) -> int:
-    """Everybody falls silent; packets that were sent and have not come back."""
-    phones.hush()
-    await asyncio.sleep(0.5)
-    return sum(call.sent - len(call.heard.arrivals) for call in phones.calls)
-
-
 @pytest.mark.parametrize("end", [killed, stopped])
 def test_no_packet_is_lost_by_the_end_of_the_proxy(tmp_path: Path, end: Callable[[Aqueduct], None]) -> None:
     async def scene(proxy: Aqueduct, primary: Process) -> None:
         async with Phones(CALLER) as phones:
-            calls = [await phones.call("echo", proxy.address) for _ in range(CALLS)]
+            calls = [await phones.call("echo", proxy.address, say=SAID) for _ in range(CALLS)]
+            heard = [Echoed() for _ in calls]
+            for call, echoed in zip(calls, heard, strict=True):
+                call.heard = echoed
             await asyncio.sleep(1.0)
-            before = await missing(phones)  # who speaks as soon as he is answered may be ahead of the relay
-            phones.speak()
-            relay = proxy.relay_pid()
+            relay, began = proxy.relay_pid(), phones.tick
             await asyncio.to_thread(end, proxy)
             await asyncio.sleep(AWAY_S)
             await asyncio.to_thread(proxy.restart)
             await asyncio.sleep(1.0)
-            lost = await missing(phones) - before
+            phones.hush()
+            await asyncio.sleep(0.3)
+            said = set(range(began, phones.tick))
             phones.speak()  # a long silence of everybody would be a fault of the backend
-            sent = sum(call.sent for call in calls)
-            print(f"{end.__name__}: {CALLS} calls, {sent} packets sent, {lost} lost")
-            assert sent > CALLS * 50 * (2 + AWAY_S)
-            assert (lost, sum(call.heard.backward for call in calls)) == (0, 0)
+            lost = sum(len(said - echoed.ticks) for echoed in heard)
+            print(f"{end.__name__}: {CALLS} calls, {CALLS * len(said)} packets sent, {lost} lost")
+            assert len(said) > 50 * (1 + AWAY_S)
+            assert (lost, sum(echoed.backward for echoed in heard)) == (0, 0)
             assert proxy.relay_pid() == relay
             assert [row["state"] for row in await asyncio.to_thread(proxy.ask, "calls")] == ["talking"] * CALLS
             assert [await call.bye() for call in calls[:10]] == [200] * 10
             await asyncio.to_thread(proxy.wait_for_backends)
             primary.kill()
             going_on = calls[10:]
-            heard = [len(call.heard.arrivals) for call in going_on]
+            had = [len(echoed.ticks) for echoed in heard[10:]]
             await until(
-                lambda: all(len(call.heard.arrivals) > had + 50 for call, had in zip(going_on, heard, strict=True)),
+                lambda: all(len(echoed.ticks) > before + 50 for echoed, before in zip(heard[10:], had, strict=True)),
                 lambda: f"silent after the failover\n{proxy.log_tail()}",
             )
             assert [await call.bye() for call in going_on] == [200] * len(going_on)

@@ -326,6 +326,7 @@ class Phones:
         self.answers = answers
         self.calls: list[Call] = []
         self.unclaimed = 0  # messages that belong to no call
+        self.tick = 0  # the next one that is spoken in, 20 ms each
         self._by_id: dict[str, Call] = {}
 
     async def __aenter__(self) -> Phones:
@@ -410,11 +411,11 @@ class Phones:
 
     async def _pace(self) -> None:
         """Every 20 ms a frame from every phone; late ticks are made up for, so that the rate is kept."""
-        tick, next_at = 0, self._loop.time()
+        next_at = self._loop.time()
         while True:
             for call in self.calls:
-                call.speak(tick)
-            tick, next_at = tick + 1, next_at + FRAME_S
+                call.speak(self.tick)
+            self.tick, next_at = self.tick + 1, next_at + FRAME_S
             await asyncio.sleep(max(0.0, next_at - self._loop.time()))
 
 
