@@ -43,7 +43,7 @@ class NodeSettings(Section):
     name: Name = "aqueduct"
     """Name in logs, reports and the Server header."""
     state_dir: Path = Path("/var/lib/aqueduct")
-    """Directory of the control socket, the relay socket and snapshots."""
+    """Directory of the control socket, the relay socket and the journal of calls. One node, one directory."""
 
 
 class SipSettings(Section):
