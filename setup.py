@@ -8,7 +8,7 @@ from glob import glob
 
 from setuptools import Extension, setup
 
-PLAIN_ROOMS = ("digest", "lookup", "resolver", "user_agent", "__init__", "snapshot")
+PLAIN_ROOMS = ("digest", "lookup", "resolver", "user_agent", "__init__")
 # Not the configuration of this project: what the compiled rooms import need not be installed where they are built.
 MYPY_OPTIONS = ["--config-file=", "--ignore-missing-imports", "--follow-imports=silent"]
 
@@ -22,9 +22,8 @@ def compiled() -> list[Extension]:
         return []
     rooms = sorted(glob("proxy/sip/*.py") + glob("proxy/calls/*.py"))
     hot = [path for path in rooms if not path.endswith(tuple(f"/{name}.py" for name in PLAIN_ROOMS))]
-    extensions = mypycify(
-        [*MYPY_OPTIONS, "proxy/net/timers.py", *hot], opt_level="2", debug_level="0", group_name="proxy.compiled"
-    )
+    hot += ["proxy/net/timers.py", "proxy/journal/journal.py"]
+    extensions = mypycify([*MYPY_OPTIONS, *hot], opt_level="2", debug_level="0", group_name="proxy.compiled")
     for extension in extensions:
         extension.optional = True
     return extensions

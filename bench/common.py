@@ -54,12 +54,13 @@ def cpu_s(pid: int) -> float:
 
 
 def pss_bytes(pid: int) -> int:
-    """Proportional set size of the process and its descendants: shared pages are counted once in all."""
+    """Memory of the process and its descendants, shared pages counted once in all. What is a file's (code) is left out: a
+    kernel that reclaims it and reads it again would make megabytes of difference, and calls need none."""
     total = 0
     for member in family(pid):
         with contextlib.suppress(OSError):
             for line in Path(f"/proc/{member}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
+                if line.startswith("Pss_Anon:"):
                     total += int(line.split()[1]) * 1024
     return total
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable
+from sys import intern
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,7 @@ class Control:
         sends: bool,
         formats: str,
     ) -> None:
-        rtp, rtcp = (host, port), (rtcp_host, rtcp_port)
+        rtp, rtcp = (intern(host), port), (intern(rtcp_host), rtcp_port)  # kept for as long as the call, by many
         reason = self._relay.set_remote(number, rtp, rtcp, bool(opaque), bool(sends), str(formats))
         if reason:
             self.send(["failed", number, reason])

@@ -7,6 +7,7 @@ to take it up in another process (`pack`, `unpack`). Small on purpose: there is 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from sys import intern
 from typing import Any, NamedTuple
 
 from media.api import MediaError
@@ -48,7 +49,9 @@ def _remote(description: Description, media: Media) -> Remote | None:
     if not media.port or not media.relayed:
         return None
     sends = media.kind == b"audio" and not media.held and description.direction(media) == b"sendrecv"
-    return Remote(media.host, media.port, *media.rtcp_address(), media.opaque, sends, formats(description, media))
+    rtcp_host, rtcp_port = media.rtcp_address()
+    host, rtcp_host = intern(media.host), intern(rtcp_host)  # of few hosts, by thousands of calls
+    return Remote(host, media.port, rtcp_host, rtcp_port, media.opaque, sends, formats(description, media))
 
 
 class Leg(Origin):

@@ -193,7 +193,7 @@ class Sessions:
         )
 
     def without_lines(self, lines: set[int]) -> tuple[str, ...]:
-        """These lines are no more: the next offer or answer gives the legs that had them others. Returns the sessions."""
+        """These lines are no more: the next offer or answer gives their legs others. Returns the sessions."""
         lost = self.with_lines(lines)
         for name in lost:
             for leg in self.by_name[name].legs:

@@ -279,8 +279,7 @@ class Calls:
         dialog = Dialog.uac(placed.request, message)
         dialog.confirm(message)
         way = self.stack.way(dialog, flow)
-        ack = dialog.request(b"ACK", [], cseq=message.cseq)
-        placed.acknowledge(self.stack.ack(ack, way), way, message.to_tag)
+        placed.acknowledge(dialog, way)
         self.stack.request(dialog.request(b"BYE", []), way, lambda _: None)
 
     def note_answer(self, leg: Leg, message: Response) -> None:

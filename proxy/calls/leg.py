@@ -15,7 +15,7 @@ from proxy.calls import session_timer
 from proxy.sip.client_transaction import ClientTransaction, InviteClientTransaction, OnResponse
 from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow
-from proxy.sip.message import SDP, Field, Request, Response, contact
+from proxy.sip.message import Field, Request, Response, contact
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from proxy.sip.stack import Stack
 from proxy.sip.times import glare_delay_s
@@ -113,9 +113,7 @@ class Leg:
         if transaction is None or dialog is None:
             return
         self.inviting = None
-        way = stack.way(dialog, self.flow)
-        ack = dialog.request(b"ACK", [SDP] if sdp else [], sdp, cseq=transaction.request.cseq)
-        transaction.acknowledge(stack.ack(ack, way), way, dialog.remote_tag)
+        transaction.acknowledge(dialog, stack.way(dialog, self.flow), sdp)
 
     def bye(self, stack: Stack, fields: list[Field], dialog: Dialog | None = None) -> None:
         """End the dialog; nobody waits for the answer. A 2xx whose ACK had to wait gets it first (§13.2.2.4)."""
@@ -163,9 +161,7 @@ class Leg:
 
         def late(message: Response) -> None:
             if 200 <= message.status < 300:
-                way = stack.way(dialog, flow)
-                ack = dialog.request(b"ACK", [], cseq=message.cseq)
-                transaction.acknowledge(stack.ack(ack, way), way, dialog.remote_tag)
+                transaction.acknowledge(dialog, stack.way(dialog, flow))
 
         transaction.on_response = late
         transaction.give_up()

@@ -5,7 +5,7 @@
 
 A transaction owns its retransmissions and tells its user responses only. When no answer comes, or the flow
 breaks, it answers itself with a 408 or a 503 (§8.1.3.1) whose `flow` is None: its user has one path for all ends.
-A 2xx that comes again gets the same ACK again, without the user; a 2xx of another fork goes to the user.
+A 2xx that comes again gets its ACK again, without the user; a 2xx of another fork goes to the user.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from proxy.sip.dialog import Dialog
 from proxy.sip.flow import Flow
-from proxy.sip.message import Request, Response, emptied, field, response
+from proxy.sip.message import SDP, Request, Response, emptied, field, response
 
 if TYPE_CHECKING:
     from proxy.net.timers import Timer
@@ -140,7 +141,7 @@ class InviteClientTransaction(ClientTransaction):
         self, stack: Stack, request: Request, flow: Flow, branch: bytes, data: bytes, on_response: OnResponse
     ) -> None:
         super().__init__(stack, request, flow, branch, data, on_response)
-        self.acks: tuple[tuple[bytes, bytes, Flow], ...] = ()  # (remote tag, ACK, where to)
+        self.acks: tuple[tuple[Dialog, Flow, bytes], ...] = ()  # whose 2xx had an ACK, its way, and its body
         self.cancelled = False
 
     def _next_interval(self) -> float:
@@ -185,9 +186,9 @@ class InviteClientTransaction(ClientTransaction):
         if not 200 <= message.status < 300:
             return
         tag = message.to_tag
-        for known, ack, flow in self.acks:
-            if known == tag:
-                flow.send(ack)
+        for dialog, flow, sdp in self.acks:
+            if dialog.remote_tag == tag:
+                self._send_ack(dialog, flow, sdp)
                 return
         if self.on_response:
             self.on_response(message)
@@ -225,13 +226,19 @@ class InviteClientTransaction(ClientTransaction):
 
     def acknowledges(self, remote_tag: bytes) -> bool:
         """The 2xx of that fork has had its ACK."""
-        return any(tag == remote_tag for tag, _, _ in self.acks)
+        return any(dialog.remote_tag == remote_tag for dialog, _, _ in self.acks)
 
-    def acknowledge(self, ack: bytes, flow: Flow, remote_tag: bytes) -> None:
-        """Send the ACK of a 2xx, and again whenever that 2xx comes again."""
-        if not self.acknowledges(remote_tag):
-            self.acks += ((remote_tag, ack, flow),)
-        flow.send(ack)
+    def acknowledge(self, dialog: Dialog, flow: Flow, sdp: bytes = b"") -> None:
+        """Send the ACK of the 2xx that made, or refreshed, `dialog`, and again whenever that 2xx comes again."""
+        if not self.acknowledges(dialog.remote_tag):
+            self.acks += ((dialog, flow, sdp),)
+        self._send_ack(dialog, flow, sdp)
+
+    def _send_ack(self, dialog: Dialog, flow: Flow, sdp: bytes) -> None:
+        """It is made anew each time, under a branch of its own (§13.2.2.4): kept, it would take more than a dialog."""
+        ack = dialog.request(b"ACK", [SDP] if sdp else [], sdp, cseq=self.request.cseq)
+        ack.fields.insert(0, self.stack.via(flow, self.stack.new_branch()))
+        flow.send(ack.encode())
 
     def cancel(self) -> None:
         """CANCEL (§9.1): at once, or with the first 1xx; no effect after a final response."""

@@ -105,10 +105,8 @@ class Session:
             self._inviting = None
             if message.status < 300:
                 dialog.refresh(message)
-                ack = dialog.request(b"ACK", [], cseq=message.cseq)
-                way = self.agent.way(self)
                 assert isinstance(transaction, InviteClientTransaction)
-                transaction.acknowledge(self.agent.stack.ack(ack, way), way, message.to_tag)
+                transaction.acknowledge(dialog, self.agent.way(self))
             if not done.done():
                 done.set_result(message)
 
@@ -260,7 +258,7 @@ class UserAgent:
         dialog.state = CONFIRMED
         self.placed.add(call_id)
         session = Session(self, dialog, flow, body, message.sdp)
-        self._acknowledge(session, transaction, message)
+        self._acknowledge(session, transaction)
         return session
 
     async def _attempt(
@@ -299,19 +297,15 @@ class UserAgent:
             done.cancel()
             raise
 
-    def _acknowledge(self, session: Session, transaction: InviteClientTransaction, message: Response) -> None:
-        way = self.way(session)
-        ack = session.dialog.request(b"ACK", [], cseq=message.cseq)
-        transaction.acknowledge(self.stack.ack(ack, way), way, message.to_tag)
+    def _acknowledge(self, session: Session, transaction: InviteClientTransaction) -> None:
+        transaction.acknowledge(session.dialog, self.way(session))
 
     def _refuse_fork(
         self, transaction: InviteClientTransaction, request: Request, message: Response, flow: Flow
     ) -> None:
         """A 2xx that came too late, or of another fork: ACK and BYE (RFC 3261 §13.2.2.4)."""
         dialog = Dialog.uac(request, message)
-        transaction.acknowledge(
-            self.stack.ack(dialog.request(b"ACK", [], cseq=message.cseq), flow), flow, message.to_tag
-        )
+        transaction.acknowledge(dialog, flow)
         self.stack.request(dialog.request(b"BYE", []), flow, lambda _: None)
 
     # -- Core

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from proxy.sip.dialog import Dialog
 from proxy.sip.message import Request
 from proxy.sip.parser import parse
 from tests.unit.sip.hand_stack import Bench, moments, near, start
@@ -77,26 +78,33 @@ def test_a_2xx_is_told_and_kept_for_timer_m() -> None:
     assert bench.at_rest
 
 
-def test_a_2xx_that_comes_again_gets_the_same_ack_again_without_the_user() -> None:
+def dialog_with(tag: bytes) -> Dialog:
+    return Dialog(b"c1", b"<sip:us@192.0.2.1>", b"us", b"<sip:them@192.0.2.9>", tag)
+
+
+def test_a_2xx_that_comes_again_gets_its_ack_again_without_the_user() -> None:
     bench = Bench()
     placed = bench.ask(b"INVITE")
     bench.answer(200)
-    placed.acknowledge(b"the ACK", bench.flow, b"them")
+    placed.acknowledge(dialog_with(b"them"), bench.flow, b"v=0\r\n")
     bench.answer_to(placed, 200)
-    assert bench.flow.sent[1:] == [b"the ACK", b"the ACK"] and bench.heard == [200]
+    acks = [parse(each) for each in bench.flow.sent[1:]]
+    assert [each.encode().partition(b" ")[0] for each in acks] == [b"ACK", b"ACK"] and bench.heard == [200]
+    first, second = acks
+    assert (first.to, first.cseq, first.body, first.sdp) == (second.to, placed.request.cseq, second.body, b"v=0\r\n")
 
 
 def test_a_2xx_of_another_fork_goes_to_the_user_and_has_an_ack_of_its_own() -> None:
     bench = Bench()
     placed = bench.ask(b"INVITE")
     bench.answer(200, b"one")
-    placed.acknowledge(b"ACK one", bench.flow, b"one")
+    placed.acknowledge(dialog_with(b"one"), bench.flow)
     bench.answer_to(placed, 200, b"two")
     assert bench.heard == [200, 200]
-    placed.acknowledge(b"ACK two", bench.flow, b"two")
+    placed.acknowledge(dialog_with(b"two"), bench.flow)
     bench.answer_to(placed, 200, b"one")
     bench.answer_to(placed, 200, b"two")
-    assert bench.flow.sent[1:] == [b"ACK one", b"ACK two", b"ACK one", b"ACK two"]
+    assert [parse(each).to_tag for each in bench.flow.sent[1:]] == [b"one", b"two", b"one", b"two"]
 
 
 def test_a_2xx_without_ack_is_owed_one() -> None:
@@ -105,7 +113,7 @@ def test_a_2xx_without_ack_is_owed_one() -> None:
     assert not placed.owes_ack
     bench.answer(200)
     assert placed.owes_ack
-    placed.acknowledge(b"ACK", bench.flow, b"them")
+    placed.acknowledge(dialog_with(b"them"), bench.flow)
     assert not placed.owes_ack and placed.acknowledges(b"them") and not placed.acknowledges(b"others")
 
 
