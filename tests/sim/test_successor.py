@@ -14,6 +14,7 @@ import pytest
 from media.api import MediaError
 from proxy.calls.snapshot import VERSION, SnapshotError, restore
 from proxy.config import Settings
+from proxy.journal.journal import BYTES_MIN
 from proxy.journal.left import Left
 from proxy.sip.user_agent import CallFailed
 from tests.sim.acting import asks, both_modes, end_at
@@ -459,6 +460,38 @@ def test_a_journal_cut_off_in_the_middle_of_a_record_is_good_up_to_there(tmp_pat
         await call.hold(b"sendrecv")
 
     assert play(script) == []
+
+
+def test_a_journal_does_not_grow_for_ever(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        world.keep_journal(tmp_path)
+        call, other = await world.place(1), await world.place(2)
+        for _ in range(BYTES_MIN // 1000):
+            world.node.calls.on_changed(next(iter(world.node.calls.live.values())))
+            await asyncio.sleep(0.06)
+        (file,) = tmp_path.iterdir()
+        assert file.name == "calls.2.journal" and file.stat().st_size < BYTES_MIN
+        assert await killed_and_started(world, tmp_path) == (2, [])
+        for each in (call, other):
+            assert each.session is not None and await each.session.bye() == 200
+
+    assert play(script) == []
+
+
+def test_a_disk_that_was_full_for_a_while_costs_no_call(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        (tmp_path / "calls.1.journal").symlink_to("/dev/full")
+        world.keep_journal(tmp_path)
+        call = await world.place(1)
+        await asyncio.sleep(3.0)
+        (file,) = tmp_path.iterdir()
+        assert file.name == "calls.2.journal"
+        assert await killed_and_started(world, tmp_path) == (1, [])
+        await call.hold()
+        await call.hold(b"sendrecv")
+
+    (told,) = play(script)
+    assert "journal" in told and "No space left" in told
 
 
 def test_a_journal_over_which_a_node_died_twice_is_left_aside(tmp_path: Path) -> None:
