@@ -22,7 +22,7 @@ def compiled() -> list[Extension]:
         return []
     rooms = sorted(glob("proxy/sip/*.py") + glob("proxy/calls/*.py"))
     hot = [path for path in rooms if not path.endswith(tuple(f"/{name}.py" for name in PLAIN_ROOMS))]
-    hot += ["proxy/net/timers.py", "proxy/journal/journal.py"]
+    hot.append("proxy/net/timers.py")
     extensions = mypycify([*MYPY_OPTIONS, *hot], opt_level="2", debug_level="0", group_name="proxy.compiled")
     for extension in extensions:
         extension.optional = True

@@ -54,8 +54,8 @@ def cpu_s(pid: int) -> float:
 
 
 def pss_bytes(pid: int) -> int:
-    """Memory of the process and its descendants, shared pages counted once in all. What is a file's (code) is left out: a
-    kernel that reclaims it and reads it again would make megabytes of difference, and calls need none."""
+    """Memory of the process and its descendants, shared pages counted once in all. What is a file's (code) is left out:
+    a kernel that reclaims it and reads it again would make megabytes of difference, and calls need none."""
     total = 0
     for member in family(pid):
         with contextlib.suppress(OSError):

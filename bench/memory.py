@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Memory per live anchored call: what 2,000 answered calls add to the node, its relay and the kernel.
 
-User space: anonymous PSS of the proxy and its relay with the calls, less without. Kernel: the UDP sockets that both hold
-more, times what the kernel's slabs need for one (`kernel_bytes_per_socket`), and what waits in socket buffers.
+User space: anonymous PSS of the proxy and its relay with the calls, less without. Kernel: the UDP sockets that both
+hold more, times what the kernel's slabs need for one (`kernel_bytes_per_socket`), and what waits in socket buffers.
 SIPp holds the calls; each media port gets one RTP packet from the address that the SDP named, so that every stream
 is latched as in a live call. A first batch of calls comes and goes before, so that interpreter and pools are warm.
 """
