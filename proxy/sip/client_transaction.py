@@ -235,10 +235,9 @@ class InviteClientTransaction(ClientTransaction):
         self._send_ack(dialog, flow, sdp)
 
     def _send_ack(self, dialog: Dialog, flow: Flow, sdp: bytes) -> None:
-        """It is made anew each time, under a branch of its own (§13.2.2.4): kept, it would take more than a dialog."""
+        """It is made anew each time: kept, it would take more room than all that it is made of."""
         ack = dialog.request(b"ACK", [SDP] if sdp else [], sdp, cseq=self.request.cseq)
-        ack.fields.insert(0, self.stack.via(flow, self.stack.new_branch()))
-        flow.send(ack.encode())
+        flow.send(self.stack.ack(ack, flow))
 
     def cancel(self) -> None:
         """CANCEL (§9.1): at once, or with the first 1xx; no effect after a final response."""

@@ -160,6 +160,11 @@ class Stack:
             self.timers.start(0, lambda _: transaction.fail(503))
         return transaction
 
+    def ack(self, request: Request, flow: Flow) -> bytes:
+        """Encode the ACK of a 2xx, under a branch of its own (§13.2.2.4); its user sends it."""
+        request.fields.insert(0, self.via(flow, self.new_branch()))
+        return request.encode()
+
     def via(self, flow: Flow, branch: bytes) -> Field:
         head = self._vias.get(flow)
         if head is None:

@@ -79,7 +79,9 @@ def test_a_2xx_is_told_and_kept_for_timer_m() -> None:
 
 
 def dialog_with(tag: bytes) -> Dialog:
-    return Dialog(b"c1", b"<sip:us@192.0.2.1>", b"us", b"<sip:them@192.0.2.9>", tag)
+    dialog = Dialog(b"c1", b"<sip:us@192.0.2.1>", b"us", b"<sip:them@192.0.2.9>", tag)
+    dialog.target = b"sip:them@192.0.2.9"
+    return dialog
 
 
 def test_a_2xx_that_comes_again_gets_its_ack_again_without_the_user() -> None:
