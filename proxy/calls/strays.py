@@ -24,6 +24,9 @@ def receive(calls: Calls, message: Response) -> None:
     dialog = Dialog(message.call_id, without_tag(message.from_), tag, without_tag(message.to), message.to_tag)
     dialog.local_cseq = message.cseq
     dialog.confirm(message)
-    way = calls.stack.way(dialog, flow)
-    way.send(calls.stack.ack(dialog.request(b"ACK", [], cseq=message.cseq), way))
-    calls.stack.request(dialog.request(b"BYE", []), way, lambda _: None)
+    stack = calls.stack
+    way = stack.way(dialog, flow)
+    ack = dialog.request(b"ACK", [], cseq=message.cseq)
+    ack.fields.insert(0, stack.via(way, stack.new_branch()))  # of its own (§13.2.2.4)
+    way.send(ack.encode())
+    stack.request(dialog.request(b"BYE", []), way, lambda _: None)
