@@ -37,7 +37,7 @@ test-plain: .venv/ready ## the same source not compiled: a copy without the comp
 	@rm -rf build/plain && mkdir -p build/plain
 	@cp -r --preserve=timestamps pyproject.toml proxy media tests docs build/plain
 	@find build/plain -name '*.so' -delete
-	@cd build/plain && ../../$(PYTEST) tests/unit tests/fuzz
+	@cd build/plain && ../../$(PYTEST) tests/unit/sip tests/unit/calls tests/unit/failover tests/fuzz
 	@cd build/plain && ../../$(PYTEST) tests/sim -m plain
 
 lint: .venv/ready ## style, types and the layering of the packages
@@ -51,7 +51,7 @@ docs: .venv/ready ## the configuration reference, out of the settings
 
 bench: compile .venv/ready-bench sipp asterisk rtpengine ## figures as JSON, peers measured in the same run
 	@$(PACKAGES) kamailio=kamailio
-	@for each in calls relay failover reanchor memory; do $(PYTHON) -m bench.$$each || exit; done
+	@for each in calls relay detection failover reanchor memory; do $(PYTHON) -m bench.$$each || exit; done
 
 soak: compile ## the simulation with thousands of seeds
 	@$(PYTHON) -m tests.sim.soak
