@@ -18,7 +18,7 @@ DEAD, OTHER = (
     Backend(name, "pbx", BackendSettings.model_validate({"address": f"192.0.2.{number}"}))
     for number, name in enumerate(("dead", "other"), 1)
 )
-SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nm=audio 4000 RTP/AVP 8\r\n"
+SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nm=audio 4000 RTP/AVP 8\r\n"
 
 
 def nobody() -> Calls:

@@ -140,10 +140,10 @@ def test_sessions_whose_port_was_taken_meanwhile_are_named_as_lost(tmp_path: Pat
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief:
                 thief.bind(for_caller)
                 event = await asyncio.wait_for(events.get(), PATIENCE_S)
-            assert event.lost == ("c",)
-            caller.say(for_other, b"not lost")
-            assert backend.hear() == b"not lost"
-            anew, _ = await bed.call(caller, backend)
+                assert event.lost == ("c",)
+                caller.say(for_other, b"not lost")
+                assert backend.hear() == b"not lost"
+                anew, _ = await bed.call(caller, backend)
             assert anew != for_caller
             caller.say(anew, b"found again")
             assert backend.hear() == b"found again"
