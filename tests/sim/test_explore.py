@@ -31,7 +31,6 @@ def test_histories_with_rtpengines_that_die_too_hold_every_check(first: int) -> 
         assert not outcome.violations, "\n".join([outcome.trace, outcome.replay, *outcome.violations])
 
 
-@pytest.mark.plain
 def test_calls_of_a_dead_rtpengine_that_nobody_anchors_anew_are_noticed() -> None:
     def nobody_hears_of_it(world: World) -> None:
         assert world.rtpengine is not None
@@ -72,11 +71,11 @@ def does_not_switch_the_media(world: World) -> None:
     world.relay.switch = switch  # type: ignore[method-assign, assignment]
 
 
-@pytest.mark.plain
 def does_not_hear_who_belongs_together(world: World) -> None:
     world.node.calls.pairs.hear = lambda call, leg, message: False  # type: ignore[method-assign]
 
 
+@pytest.mark.plain
 @pytest.mark.parametrize(
     ("ablate", "complaint"),
     [

@@ -171,7 +171,7 @@ def with_value(value: object, *path: str) -> Callable[[dict[str, Any]], object]:
         (without("v"), "version None"),
         (without("a"), "'a'"),
         (without("b", "dialog"), "'dialog'"),
-        (with_value(None, "b"), "NoneType"),
+        (with_value(None, "b"), "None"),
         (with_value([b"x"], "b", "dialog"), "unpack"),
         (with_value("sctp", "a", "transport"), "sctp"),
         (with_value([], "a", "remote"), "index"),
