@@ -2,6 +2,7 @@
 
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest
+PARALLEL := $(if $(filter 0,$(shell id -u)),-n auto)
 ASTERISK := .cache/asterisk-root
 PACKAGES := tests/testbed/setup/packages.sh
 
@@ -22,23 +23,23 @@ demo-asterisk: compile asterisk ## the same with two real Asterisk
 test: lint compile test-unit test-sim test-sipp test-integration test-plain ## everything below
 
 test-unit: .venv/ready ## protocol machines and pure functions (seconds)
-	@$(PYTEST) tests/unit tests/fuzz
+	@$(PYTEST) $(PARALLEL) tests/unit tests/fuzz
 
 test-sim: .venv/ready ## the node in virtual time, with faults
-	@$(PYTEST) -n auto tests/sim
+	@$(PYTEST) $(PARALLEL) tests/sim
 
 test-sipp: compile sipp ## every call flow against SIPp
-	@$(PYTEST) tests/sipp
+	@$(PYTEST) $(PARALLEL) tests/sipp
 
 test-integration: compile sipp asterisk rtpengine tshark pjsua2 ## against real Asterisk and rtpengine, with PJSIP's phones
-	@$(PYTEST) tests/integration
+	@$(PYTEST) $(PARALLEL) tests/integration
 
 test-plain: .venv/ready ## the same source not compiled: a copy without the compiled modules
 	@rm -rf build/plain && mkdir -p build/plain
 	@cp -r --preserve=timestamps pyproject.toml proxy media tests docs build/plain
 	@find build/plain -name '*.so' -delete
-	@cd build/plain && ../../$(PYTEST) tests/unit/sip tests/unit/calls tests/unit/failover tests/fuzz
-	@cd build/plain && ../../$(PYTEST) tests/sim -m plain
+	@cd build/plain && ../../$(PYTEST) $(PARALLEL) tests/unit/sip tests/unit/calls tests/unit/failover tests/fuzz
+	@cd build/plain && ../../$(PYTEST) $(PARALLEL) tests/sim -m plain
 
 lint: .venv/ready ## style, types and the layering of the packages
 	@.venv/bin/ruff check

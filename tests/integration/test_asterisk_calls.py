@@ -127,7 +127,7 @@ def test_calls_survive_a_second_failover_back_to_the_first_machine(site: Site) -
             site.primary.wait(5.0)
             site.primary.start()
             await asyncio.to_thread(site.primary.wait_ready)
-            await asyncio.to_thread(site.proxy.wait_for_backends, 60.0)
+            await asyncio.to_thread(site.proxy.wait_for_backends, (), 60.0)
             site.backup.kill()
             await asyncio.gather(*(until_heard(call, PRIMARY_HZ) for call in calls))
             assert [call.requests for call in calls] == [[]] * 5

@@ -75,7 +75,7 @@ def test_an_encrypted_call_is_held_resumed_and_carried_over_a_second_time(secure
 
             await asyncio.to_thread(site.primary.start)
             await asyncio.to_thread(site.primary.wait_ready)
-            await asyncio.to_thread(site.proxy.wait_for_backends, 60.0)
+            await asyncio.to_thread(site.proxy.wait_for_backends, (), 60.0)
             site.backup.kill()
             await until_heard(call, [PRIMARY_HZ])
             assert (await call.secured())["srtp"]
