@@ -32,7 +32,7 @@ test-sipp: compile sipp ## every call flow against SIPp
 	@$(PYTEST) $(PARALLEL) tests/sipp
 
 test-integration: compile sipp asterisk rtpengine tshark pjsua2 ## against real Asterisk and rtpengine, with PJSIP's phones
-	@$(PYTEST) $(PARALLEL) tests/integration
+	@$(PYTEST) tests/integration
 
 test-plain: .venv/ready ## the same source not compiled: a copy without the compiled modules
 	@rm -rf build/plain && mkdir -p build/plain
