@@ -28,7 +28,7 @@ from proxy.sip.flow import Flow
 from proxy.sip.message import Field, Request, Response
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from proxy.sip.stack import Stack
-from proxy.sip.uri import UriError, parse_uri, user_of
+from proxy.sip.uri import user_of
 
 log = logging.getLogger(__name__)
 
@@ -219,24 +219,6 @@ class Calls:
         assert isinstance(transaction, InviteClientTransaction)
         leg.inviting = transaction
         return transaction
-
-    def follow(self, setup: Setup, leg: Leg, message: Response) -> bool:
-        """Follow a redirect (RFC 3261 §8.1.3.4): only to a backend of the same pool, by its address."""
-        assert leg.backend
-        pool = self.backends.pool_of(leg.backend)
-        for contact in message.list(b"contact"):
-            try:
-                uri = parse_uri(contact.partition(b"<")[2].partition(b">")[0] or contact)
-            except UriError:
-                continue
-            for backend in pool.members:
-                here = backend.address == (uri.host, uri.port or 5060)
-                if here and backend not in setup.tried and backend.usable(self.now()):
-                    setup.call.uri = bytes(uri)
-                    self.drop_leg(leg)
-                    setup.place(backend)
-                    return True
-        return False
 
     # -- answers
 

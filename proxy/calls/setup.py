@@ -22,6 +22,7 @@ from proxy.sip.dialog import CONFIRMED, Dialog
 from proxy.sip.flow import Flow, NoTransport
 from proxy.sip.message import Field, Request, Response, contact, response
 from proxy.sip.server_transaction import InviteServerTransaction
+from proxy.sip.uri import UriError, addr_spec, parse_uri
 
 if TYPE_CHECKING:
     from proxy.calls.calls import Calls
@@ -248,9 +249,27 @@ class Setup:
             assert leg.backend
             if self._next_backend(leg.backend, leg):
                 return
-        if 300 <= status < 400 and calls.settings.sip.follow_redirects and calls.follow(self, leg, message):
+        if 300 <= status < 400 and calls.settings.sip.follow_redirects and self._follow(leg, message):
             return
         self.finish(message.status, message)
+
+    def _follow(self, leg: Leg, message: Response) -> bool:
+        """Follow a redirect (RFC 3261 §8.1.3.4): only to a backend of the same pool, by its address."""
+        assert leg.backend
+        calls = self.calls
+        for value in message.list(b"contact"):
+            try:
+                uri = parse_uri(addr_spec(value))
+            except UriError:
+                continue
+            for backend in calls.backends.pool_of(leg.backend).members:
+                here = backend.address == (uri.host, uri.port or 5060)
+                if here and backend not in self.tried and backend.usable(calls.now()):
+                    self.call.uri = bytes(uri)
+                    calls.drop_leg(leg)
+                    self.place(backend)
+                    return True
+        return False
 
     def _next_backend(self, refused: Backend, leg: Leg | None = None) -> bool:
         """Try another backend of the pool, in place of `leg`; False when there is none that has not been tried."""

@@ -26,7 +26,5 @@ def receive(calls: Calls, message: Response) -> None:
     dialog.confirm(message)
     stack = calls.stack
     way = stack.way(dialog, flow)
-    ack = dialog.request(b"ACK", [], cseq=message.cseq)
-    ack.fields.insert(0, stack.via(way, stack.new_branch()))  # of its own (§13.2.2.4)
-    way.send(ack.encode())
+    way.send(stack.ack(dialog.request(b"ACK", [], cseq=message.cseq), way))
     stack.request(dialog.request(b"BYE", []), way, lambda _: None)

@@ -21,11 +21,9 @@ from proxy.config import HealthSettings
 from proxy.health.diagnosis import Diagnosis, Sign, Signs, Sip, diagnose
 from proxy.health.evidence import Evidence
 from proxy.health.flows import Flows
+from proxy.health.refusals import Refusals
 from proxy.health.silence import Silence
 
-REFUSALS_APART_S = 0.01
-REFUSED_SILENCE_S = 0.06  # after one refusal, this long and …
-REFUSED_MISSES = 3  # … this many unanswered probes are as good as a second one
 DOUBT_MISSES = 3
 REST_S = 0.06  # between probes that are further apart than this nobody asked: that is not silence
 BLIND_AFTER = 2.0  # times the silence that is needed: until then a witness is waited for
@@ -82,8 +80,7 @@ class Detector:
         self._evidence = Evidence.OPTIONS_OK  # behind `reason`
         self._trouble: dict[Evidence, float] = {}  # what spoke against it since it was heard, and since when
         self._media_ill_at = now
-        self._refused_at: list[float] = []  # the first and the latest refusal since the last answer
-        self._misses_when_refused = 0
+        self._refusals = Refusals()
         self._answers_503 = 0
         self._committed_at = now
         self._rising = 0  # timely answers in a row while committed
@@ -127,11 +124,7 @@ class Detector:
         self.counts[Evidence.ICMP_REFUSED] += 1
         self._rising = 0
         self.signs.host_alive = True
-        if not self._refused_at:
-            self._misses_when_refused = self.misses
-            self._refused_at = [now, now]
-        else:
-            self._refused_at[1] = now
+        self._refusals.note(now, self.misses)
         self._doubted(Evidence.ICMP_REFUSED, now)
 
     def flowed(self, event: FlowsSilent, at: float, now: float, everywhere: bool) -> None:
@@ -264,30 +257,29 @@ class Detector:
 
     def needs_witness(self, now: float) -> bool:
         """A decision by silence may come soon: now is the time to ask somebody else."""
-        if not self.fast or self._refused_at:
+        if not self.fast or self._refusals:
             return False
         return now - self._silent_since >= self.silence.needed / 2 or self.flows.silence(now) > 0
 
     def _weigh(self, now: float, witness_at: float) -> None:
         silence = now - self._silent_since
         needed = self.silence.needed
+        unanswered = f"no answer for {silence * 1000:.0f} ms to {self.misses} probes"
         if self._is_refused(now):
             self._commit(now, Sip.REFUSED, self._refused_reason(now), Evidence.ICMP_REFUSED)
         elif self._is_mute(now) and witness_at >= now - self.joint.needed / 2:
             reason = f"{self.flows.explain(now)}, and {self.misses} probes without answer"
             self._commit(now, Sip.SILENT, reason, Evidence.RTP_SILENT)
         elif self.misses >= self.settings.fall and silence >= needed and not self._flowed_just_now(now):
-            reason = f"no answer for {silence * 1000:.0f} ms to {self.misses} probes"
             if witness_at >= now - needed / 2:
-                self._commit(now, Sip.SILENT, reason, Evidence.OPTIONS_TIMEOUT)
+                self._commit(now, Sip.SILENT, unanswered, Evidence.OPTIONS_TIMEOUT)
             elif silence >= BLIND_AFTER * needed:
                 self.signs.blind = True
-                self._commit(now, Sip.SILENT, reason, Evidence.OPTIONS_TIMEOUT)
-        elif self._refused_at:
+                self._commit(now, Sip.SILENT, unanswered, Evidence.OPTIONS_TIMEOUT)
+        elif self._refusals:
             self._doubt(now, "refused", Evidence.ICMP_REFUSED)
         elif self.misses >= DOUBT_MISSES and silence >= needed / 2 and self.signs.sip is not Sip.UNHEARD:
-            reason = f"no answer for {silence * 1000:.0f} ms to {self.misses} probes"
-            self._doubt(now, reason, Evidence.OPTIONS_TIMEOUT)
+            self._doubt(now, unanswered, Evidence.OPTIONS_TIMEOUT)
 
     def _flowed_just_now(self, now: float) -> bool:
         """Its streams have gone on without its SIP, and are silent now, but not yet for long enough to mean it."""
@@ -302,22 +294,12 @@ class Detector:
         return now - max(self.flows.silent_since, self.heard_at) >= self.joint.needed
 
     def _is_refused(self, now: float) -> bool:
-        if not self._refused_at:
-            return False
-        first, latest = self._refused_at
-        if self.signs.rtp is Sign.FALTERING and latest > self.flows.silent_since:
+        if self._refusals and self.signs.rtp is Sign.FALTERING and self._refusals.latest > self.flows.silent_since:
             return True
-        return latest - first >= REFUSALS_APART_S or (
-            now - first >= REFUSED_SILENCE_S and self.misses - self._misses_when_refused >= REFUSED_MISSES
-        )
+        return self._refusals.enough(now, self.misses)
 
     def _refused_reason(self, now: float) -> str:
-        first, latest = self._refused_at
-        if latest > first:
-            return f"refused again {(latest - first) * 1000:.0f} ms after the first refusal"
-        if self.flows.silence(now):
-            return f"refused, and {self.flows.explain(now)}"
-        return f"refused, then {self.misses - self._misses_when_refused} probes without answer"
+        return self._refusals.explain(self.misses, self.flows.explain(now) if self.flows.silence(now) else "")
 
     def _live_missed(self, now: float) -> None:
         if self._live_misses == 0:
@@ -341,9 +323,9 @@ class Detector:
         self.heard_at = self._silent_since = now
         if self._trouble:
             self._forget_trouble()
-        if self.fast or self._refused_at:
+        if self.fast or self._refusals:
             self.misses = 0
-            self._refused_at = []
+            self._refusals.forget()
             self.fast = False
             self.signs.host_alive = False
 
@@ -370,7 +352,7 @@ class Detector:
         self._heard(now, now)
         self.fast = self.signs.blind = self.signs.host_alive = False
         self.misses = self._rising = 0
-        self._refused_at = []
+        self._refusals.forget()
         self._unknown_dialogs.clear()
         self._rising_since = now
         window = now - self.settings.flap_window_s

@@ -92,6 +92,9 @@ def test_customer_and_agent_talk_on_and_are_taken_over_and_the_zombie_is_not_hea
             everybody = [*customers.calls, *agents.calls]
             assert len(everybody) == 2 * CALLS
 
+            asked = [
+                call.requests.copy() for call in customers.calls
+            ]  # Asterisk may ask for one codec when it connects
             struck_at = loop.time()
             site.primary.freeze()
             await until_channels(site.backup, 2 * CALLS)
@@ -104,7 +107,7 @@ def test_customer_and_agent_talk_on_and_are_taken_over_and_the_zombie_is_not_hea
             await until_channels(site.primary, 0)
             await asyncio.sleep(1.0)
             assert longest_gap_s(everybody, thawed_at) < 0.5
-            assert [call.requests for call in customers.calls] == [[]] * CALLS
+            assert [call.requests for call in customers.calls] == asked
             assert not [call for call in everybody if call.ended.done()]
             await together(*(until_heard(call, AGENT_HZ) for call in customers.calls))
             (report,) = site.proxy.ask("failovers")

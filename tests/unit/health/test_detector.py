@@ -65,7 +65,7 @@ def test_an_answer_after_a_refusal_ends_the_suspicion() -> None:
 def test_without_the_second_refusal_a_stray_icmp_error_is_death() -> None:
     class Credulous(Detector):
         def _is_refused(self, now: float) -> bool:
-            return bool(self._refused_at)
+            return bool(self._refusals)
 
     patient = well(kind=Credulous)
     patient.refuse()
