@@ -87,7 +87,7 @@ class Node:
         self._refusals = 0
         self._probes = 0
         self._began = math.inf  # on our clock; inf: not known
-        self._alarm: asyncio.TimerHandle | None = loop.call_soon(self._probe)  # type: ignore[assignment]
+        self._alarm: asyncio.Handle | None = loop.call_soon(self._probe)
 
     def __repr__(self) -> str:
         return f"<Node {self.name} up={self.up} sessions={len(self.sessions)}>"
