@@ -1,6 +1,7 @@
 """Configuration: one YAML file -> frozen `Settings`, or a `ConfigError` naming each fault by line and key."""
 
 from proxy.config.load import ConfigError, Fault, load, parse
+from proxy.config.power import DockerSettings, ExecSettings, HookSettings, PowerSettings, SystemdSettings
 from proxy.config.settings import (
     BackendSettings,
     CallRule,
@@ -24,8 +25,11 @@ __all__ = [
     "BackendSettings",
     "CallRule",
     "ConfigError",
+    "DockerSettings",
+    "ExecSettings",
     "Fault",
     "HealthSettings",
+    "HookSettings",
     "Listen",
     "MediaHost",
     "MediaMode",
@@ -33,6 +37,7 @@ __all__ = [
     "NodeSettings",
     "PoolSettings",
     "PortRange",
+    "PowerSettings",
     "RecoverySettings",
     "Role",
     "RouteSettings",
@@ -40,6 +45,7 @@ __all__ = [
     "Settings",
     "SipSettings",
     "SyntheticSettings",
+    "SystemdSettings",
     "Transport",
     "load",
     "parse",

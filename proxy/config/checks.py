@@ -29,6 +29,7 @@ def cross_checks(settings: Settings) -> Iterator[Problem]:
     yield from _backends(settings)
     for name, pool in settings.pools.items():
         yield from _pool(("pools", name), pool)
+        yield from _power(("pools", name), pool)
         yield from _standby(("pools", name), pool, pool.media or settings.media.mode)
     yield from _routes(settings)
 
@@ -105,6 +106,24 @@ def _backends(settings: Settings) -> Iterator[Problem]:
                 key = "address" if any(transport == backend.transport for transport, _ in carried) else "transport"
                 family = "IPv6" if inet6 else "IPv4"
                 yield (*path, key), f"what sip.listen can reach: it has no {backend.transport} listener for {family}"
+
+
+def _power(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:
+    for name, backend in pool.backends.items():
+        here: KeyPath = (*path, "backends", name)
+        power = backend.power
+        if power is not None and len(power.kinds) != 1:
+            yield (*here, "power"), "exactly one of exec, systemd, docker and http"
+        if backend.standby == "cold":
+            if backend.role != "backup":
+                yield (*here, "standby"), "warm: only a backup can be cold"
+            elif power is None:
+                yield (*here, "standby"), "warm: without power nobody can start it"
+            elif power.ready_timeout_s > pool.recovery.deadline_s:
+                yield (
+                    (*here, "power", "ready_timeout_s"),
+                    f"at most recovery.deadline_s ({pool.recovery.deadline_s:g}): calls do not wait for longer",
+                )
 
 
 def _pool(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:

@@ -1,6 +1,7 @@
 """From YAML text to `Settings`, or to located faults: file, line, column, key path, value, expectation.
 
-All faults of a file are reported at once. Scalars may name the environment: `${NAME}` or `${NAME:-default}`.
+All faults of a file are reported at once. Scalars may name the environment, `${NAME}` or `${NAME:-default}`, and a file
+whose text they are, `${file:/run/secrets/name}`; what came from there stands in no fault.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,7 +22,9 @@ from proxy.config.checks import KeyPath, cross_checks, near
 from proxy.config.settings import Settings
 
 _NAME_EXPECTED = "a name of letters, digits, dot, dash and underscore that starts with a letter"
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_VARIABLE = re.compile(r"\$\{(?:file:([^}]+)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
+
+_WRITTEN = "written"  # attribute of a node: what stood in the file before the environment was put in
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class ConfigError(Exception):
 
 
 class _UnsetError(Exception):
-    """A scalar names an environment variable that is not set."""
+    """A scalar names an environment variable that is not set, or a file that cannot be read; the text says which."""
 
 
 def load(path: str | os.PathLike[str], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -112,17 +116,20 @@ def _substitute(node: yaml.Node, path: KeyPath, file: str, environ: Mapping[str,
     if isinstance(node, yaml.ScalarNode) and "${" in node.value:
 
         def value_of(match: re.Match[str]) -> str:
-            value = environ.get(match[1], match[2])
+            if match[1]:
+                return _text_of(match[1])
+            value = environ.get(match[2], match[3])
             if value is None:
-                raise _UnsetError(match[1])
+                raise _UnsetError(f"the environment variable {match[2]} to be set")
             return value
 
         try:
-            node.value = _VARIABLE.sub(value_of, node.value)
+            written = node.value
+            node.value = _VARIABLE.sub(value_of, written)
+            vars(node)[_WRITTEN] = written
         except _UnsetError as unset:
             mark = node.start_mark
-            expected = f"the environment variable {unset} to be set"
-            faults.append(Fault(file, mark.line + 1, mark.column + 1, _dotted(path), None, expected))
+            faults.append(Fault(file, mark.line + 1, mark.column + 1, _dotted(path), None, str(unset)))
     elif isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             faults += _substitute(value, (*path, key.value), file, environ, seen)
@@ -130,6 +137,14 @@ def _substitute(node: yaml.Node, path: KeyPath, file: str, environ: Mapping[str,
         for index, item in enumerate(node.value):
             faults += _substitute(item, (*path, index), file, environ, seen)
     return faults
+
+
+def _text_of(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else error.reason
+        raise _UnsetError(f"the file {path} to be readable: {why}") from None
 
 
 def _duplicates(node: yaml.Node, path: KeyPath, file: str) -> list[Fault]:
@@ -211,9 +226,16 @@ def _keys_at(path: KeyPath) -> list[str]:
         if isinstance(where, type) and issubclass(where, BaseModel):
             field = where.model_fields.get(str(key))
             where = field.annotation if field else None
+            where = section_of(where) or where
         else:  # dict[Name, Section] or tuple[Section, ...]
             where = next((a for a in get_args(where) if isinstance(a, type) and issubclass(a, BaseModel)), None)
     return list(where.model_fields) if isinstance(where, type) and issubclass(where, BaseModel) else []
+
+
+def section_of(annotation: Any) -> type[BaseModel] | None:
+    """The section that a key of this kind holds, though it may be null."""
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    return next((each for each in kinds if isinstance(each, type) and issubclass(each, BaseModel)), None)
 
 
 def _located(root: yaml.Node, path: KeyPath, file: str, expected: str, at_key: bool = False) -> Fault:
@@ -228,7 +250,7 @@ def _located(root: yaml.Node, path: KeyPath, file: str, expected: str, at_key: b
         mark = (key_node if at_key and key is path[-1] else node).start_mark
     value = None
     if found and not at_key and isinstance(node, yaml.ScalarNode):
-        value = repr(node.value[:60])
+        value = repr(str(vars(node).get(_WRITTEN, node.value))[:60])
     return Fault(file, mark.line + 1, mark.column + 1, _dotted(path), value, expected)
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from proxy.config.load import section_of
 from proxy.config.settings import Settings
 from proxy.config.values import Like
 
@@ -21,7 +22,8 @@ INTRODUCTION = """\
 One YAML file, `aqueduct.yaml` in the working directory or the one named with `-c`. `aqueduct check` tells everything
 that is wrong with it, each fault with its line, key and what was expected; a key that is not below is a fault.
 
-A scalar may name the environment: `${NAME}`, or `${NAME:-default}`. What names a time or a bound says so at its end
+A scalar may name the environment, `${NAME}` or `${NAME:-default}`, and a file whose text it is,
+`${file:/run/secrets/name}`: secrets belong there. What names a time or a bound says so at its end
 (`_s`, `_ms`, `_per_s`, `_max`). Hosts are numeric: what a name points to can move under a live call.
 
 This page is made of the settings themselves: `make docs`.
@@ -48,6 +50,8 @@ def _section(path: str, field: FieldInfo) -> Iterator[str]:
             there = f"{path}.{key}"
             below.append((there, each))
             value, default = f"[`{there}{place}`](#{_anchor(there + place)})", "required" if each.is_required() else ""
+            if each.default is None and not each.is_required():
+                value, default = f"{value} or `null`", "`null`"
         else:
             value = _value(each.annotation, each.metadata)
             default = "required" if each.is_required() else f"`{_written(each.default)}`"
@@ -59,8 +63,9 @@ def _section(path: str, field: FieldInfo) -> Iterator[str]:
 
 def _within(field: FieldInfo) -> tuple[type[BaseModel] | None, str]:
     """The section that a field holds, and what stands between its key and theirs: nothing, a name, or a number."""
-    if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-        return field.annotation, ""
+    section = section_of(field.annotation)
+    if section is not None:
+        return section, ""
     for kind, place in ((dict, ".<name>"), (tuple, "[]")):
         if get_origin(field.annotation) is kind:
             for each in get_args(field.annotation):

@@ -8,10 +8,12 @@ in `proxy.config.checks`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import Field
 
+from proxy.config.power import PowerSettings
+from proxy.config.section import Name, Section
 from proxy.config.values import (
     AddressValue,
     HostValues,
@@ -27,14 +29,9 @@ from proxy.config.values import (
     Transport,
 )
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{0,63}$")]
 MediaMode = Literal["relay", "rtpengine", "direct"]
 Role = Literal["primary", "backup"]
 StandbyLevel = Literal["warm", "hot"]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class NodeSettings(Section):
@@ -212,6 +209,10 @@ class BackendSettings(Section):
     """Share of calls relative to the others of its role."""
     calls_max: int | None = Field(default=None, ge=1, le=1_000_000)
     """Live calls at most; null: no limit."""
+    standby: Literal["warm", "cold"] = "warm"
+    """Of a backup. warm: it runs. cold: it is started when calls need it, by `power`."""
+    power: PowerSettings | None = None
+    """How it is started and stopped; null: only by others."""
 
 
 class CallRule(Section):
@@ -240,6 +241,11 @@ class PoolSettings(Section):
     none. Only where media flows through the relay."""
     on_media_timeout: Literal["log", "end"] = "log"
     """What follows on a call's media timeout. log: a warning. end: both legs get a BYE."""
+    start_on: Literal["suspect", "down"] = "down"
+    """When a cold standby is started: as soon as the others may not be enough, or when they are not."""
+    cold_after_s: float | None = Field(default=900, ge=1, le=86400)
+    """A cold standby that we have started is stopped when it has had no calls and was not needed for so long; null:
+    it runs on."""
     health: HealthSettings = HealthSettings()
     """How its backends are watched."""
     recovery: RecoverySettings = RecoverySettings()

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, PlainSerializer
 
@@ -154,6 +156,27 @@ def parse_pattern(value: Any) -> re.Pattern[str]:
         raise ValueError(f"a regular expression; this one fails at position {error.pos}: {error.msg}") from None
 
 
+def parse_command(value: Any) -> tuple[str, ...]:
+    """A program and its arguments: a list of them, or a line with the quotes of a shell and nothing else of it."""
+    try:
+        words = shlex.split(value) if isinstance(value, str) else [str(each) for each in value]
+    except (TypeError, ValueError):
+        raise ValueError(
+            'a program and its arguments, like /usr/local/bin/start-as2 --now or ["/bin/x", "a b"]'
+        ) from None
+    if not words or not words[0]:
+        raise ValueError("a program and its arguments")
+    return tuple(words)
+
+
+def parse_url(value: Any) -> str:
+    """An absolute URL of http or https."""
+    parts = urlsplit(str(value))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("a URL like https://192.0.2.1:8443/start")
+    return str(value)
+
+
 def _text(value: Any) -> str:
     return host_port(value) if type(value) is tuple else str(getattr(value, "pattern", value))
 
@@ -177,3 +200,5 @@ ListenValue = Annotated[Listen, BeforeValidator(parse_listen), _AS_TEXT, Like("u
 PortRangeValue = Annotated[PortRange, BeforeValidator(parse_port_range), _AS_TEXT, Like("20000-29999")]
 NetworkValue = Annotated[Network, BeforeValidator(parse_network), _AS_TEXT, Like("10.0.0.0/8")]
 PatternValue = Annotated[re.Pattern[str], BeforeValidator(parse_pattern), _AS_TEXT, Like("^9.*")]
+CommandValue = Annotated[tuple[str, ...], BeforeValidator(parse_command), Like("/usr/local/bin/start-as2 --now")]
+UrlValue = Annotated[str, BeforeValidator(parse_url), Like("https://192.0.2.1:8443/start")]
