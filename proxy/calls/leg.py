@@ -172,6 +172,13 @@ class Leg:
         ours = self.dialog is not None and call is not None and self.dialog.call_id.startswith(call.id.encode())
         return glare_delay_s(ours, rng)
 
+    def invited_again(self, transaction: InviteServerTransaction) -> None:
+        """The peer asks anew. It has mostly had our last answer, and its ACK is lost: nothing may end for that. One
+        that asks too early (RFC 3261 §14.1) still gets that answer repeated."""
+        if self.invited is not None:
+            self.invited.on_no_ack = None
+        self.invited = transaction
+
     def stale_ack(self, request: Request) -> bool:
         """An ACK that does not belong to the INVITE that we answered."""
         return self.invited is None or request.cseq != self.invited.request.cseq

@@ -250,10 +250,6 @@ def _reinvited(calls: Calls, call: Call, leg: Leg, request: Request, transaction
     if short is not None:
         transaction.reply(422, extra=tuple(short))
         return
-    if leg.invited is not None:
-        # Who asks anew has mostly had our last answer, and its ACK is lost: that must not end the call. A peer that
-        # asks too early (§14.1) still gets that answer repeated.
-        leg.invited.on_no_ack = None
-    leg.invited = transaction
+    leg.invited_again(transaction)
     call.reinvite = Reinvite(calls, call, leg, request, transaction)
     call.reinvite.start()

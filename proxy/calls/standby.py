@@ -103,7 +103,7 @@ def receive(calls: Calls, call: Call, leg: Leg, request: Request, transaction: S
             transaction.reply(leg.offers_pending(), extra=((b"retry-after", b"Retry-After: 1"),))
             return
         if _accept(calls, leg, request, transaction):
-            leg.invited = transaction
+            leg.invited_again(transaction)
             transaction.on_no_ack = lambda: lost("no ACK from it")
     elif method == b"UPDATE":
         _accept(calls, leg, request, transaction)

@@ -48,7 +48,7 @@ class Session:
         self.on_answer: Callable[[bytes], None] = lambda _: None
         self.on_request: Callable[[Request], int] = lambda _: 200
         self._inviting: InviteClientTransaction | None = None
-        self._invited: InviteServerTransaction | None = None
+        self._invited: dict[int, InviteServerTransaction] = {}  # by CSeq: accepted, and not acknowledged yet
         agent.sessions[dialog.local_tag] = self
 
     async def request(self, method: bytes, body: bytes = b"", headers: Headers = ()) -> Response:
@@ -133,29 +133,38 @@ class Session:
     def _reinvited(self, request: Request, transaction: InviteServerTransaction) -> None:
         if self._inviting:
             transaction.reply(491)
-        elif self._invited and not self._invited.answered:
-            transaction.reply(500, extra=((b"retry-after", b"Retry-After: 1"),))
-        else:
-            self.dialog.refresh(request)
-            self._invited = transaction
-            self._offered(request, transaction)
+            return
+        self.dialog.refresh(request)
+        cseq = request.cseq
+        if self._offered(request, transaction):
+            self._invited[cseq] = transaction
+            transaction.on_no_ack = lambda: self._unacknowledged(cseq)
 
-    def _offered(self, request: Request, transaction: ServerTransaction) -> None:
+    def _unacknowledged(self, cseq: int) -> None:
+        self._invited.pop(cseq, None)
+
+    def _offered(self, request: Request, transaction: ServerTransaction) -> bool:
+        """False: refused."""
         answer = self.on_offer(request.sdp) if request.sdp else self.local_sdp
         if isinstance(answer, int):
             transaction.reply(answer)
-            return
+            return False
         if request.sdp:
             self.remote_sdp = request.sdp
         self.local_sdp = answer
         transaction.reply(200, extra=(self.agent.contact(self.flow), SDP, ALLOW), body=answer)
+        return True
 
     def acknowledged(self, request: Request) -> None:
-        if self._invited:
-            self._invited.acknowledged()
-            if request.sdp:  # the answer to our late offer
-                self.remote_sdp = request.sdp
-                self.on_answer(request.sdp)
+        """It belongs to the INVITE of its CSeq (RFC 3261 §13.2.2.4): a peer may ask anew before its ACK is here, and
+        the one 2xx must not be taken for heard because the other was."""
+        transaction = self._invited.pop(request.cseq, None)
+        if transaction is None:
+            return
+        transaction.acknowledged()
+        if request.sdp:  # the answer to our late offer
+            self.remote_sdp = request.sdp
+            self.on_answer(request.sdp)
 
     def end(self, how: str) -> None:
         if not self.ended.done():
@@ -197,7 +206,7 @@ class Incoming:
         dialog.state = CONFIRMED
         flow = self.request.flow or self.transaction.flow
         session = Session(self.agent, dialog, flow, sdp, self.offer)
-        session._invited = self.transaction
+        session._invited[self.request.cseq] = self.transaction
         self.transaction.on_no_ack = lambda: session.end("no ACK")
         extra = (self.agent.contact(flow), SDP, ALLOW, *(field(*header) for header in headers))
         self.transaction.reply(200, self.tag, extra, sdp)

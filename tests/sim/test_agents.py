@@ -8,11 +8,12 @@ from random import Random
 
 import pytest
 
-from tests.sim.agents import Agent, Server
+from tests.sim.agents import Agent, Conversation, Server
 from tests.sim.link import Burst, LinkModel
 from tests.sim.loop import VirtualLoop
 from tests.sim.media import Audio
 from tests.sim.network import SimNetwork
+from tests.sim.scenario import until
 from tests.sim.wire import Wire
 
 PHONE, SERVER = "10.0.1.1", "10.0.2.1"
@@ -89,6 +90,48 @@ def test_calls_survive_a_bad_path(seed: int) -> None:
                 calls.create_task(one(pair, number, rng))
         await pair.finish()
         assert sum(wire.repeated for wire in pair.wires) > 20
+
+    loop = VirtualLoop()
+    loop.run(main())
+
+
+async def call_whose_ack_is_lost(pair: Pair) -> tuple[Conversation, Conversation]:
+    placing = asyncio.create_task(pair.phone.call(f"sip:100@{SERVER}", 1))
+    await until(lambda: pair.server.calls, 0.1, 0.0001)
+    pair.network.cut(PHONE, SERVER, both=False)
+    call = await placing
+    await asyncio.sleep(0)
+    pair.network.join(PHONE, SERVER, both=False)
+    (there,) = pair.server.calls[b"1"]
+    return call, there
+
+
+def test_who_asks_anew_before_his_ack_is_there_still_acknowledges_both() -> None:
+    async def main() -> None:
+        pair = Pair(loop, 1)
+        call, there = await call_whose_ack_is_lost(pair)
+        await call.hold()
+        await asyncio.sleep(40)
+        assert not there.ended and pair.server.stack.retransmissions == 1
+        assert call.session is not None and await call.session.bye() == 200
+        await pair.finish()
+
+    loop = VirtualLoop()
+    loop.run(main())
+
+
+def test_the_ack_of_one_invite_is_not_taken_for_that_of_the_next() -> None:
+    async def main() -> None:
+        pair = Pair(loop, 1)
+        call, there = await call_whose_ack_is_lost(pair)
+        await asyncio.sleep(0.3)
+        pair.network.cut(SERVER, PHONE, both=False)  # the 2xx of the hold is lost; the first one comes again after it
+        holding = asyncio.create_task(call.hold())
+        await until(lambda: there.direction == b"recvonly", 0.1, 0.0001)
+        pair.network.join(SERVER, PHONE, both=False)
+        await asyncio.wait_for(holding, 1.0)
+        assert call.session is not None and await call.session.bye() == 200
+        await pair.finish()
 
     loop = VirtualLoop()
     loop.run(main())

@@ -235,6 +235,26 @@ def test_a_re_invite_that_the_dead_primary_owes_an_answer_is_answered_by_the_sta
 # -- the end
 
 
+def test_a_standby_that_refreshes_again_before_its_ack_is_there_stays() -> None:
+    async def script(world: World) -> None:
+        call = await hot(world)
+        end = standby_at(world, SECOND)
+        assert end is not None and end.session is not None
+        described = end.session.local_sdp
+        refreshing = world.on_server(SECOND, end.session.reinvite(described))
+        await asyncio.sleep(0.0007)
+        world.network.cut(SECOND, NODE, both=False)  # the ACK is lost
+        await refreshing
+        await asyncio.sleep(0.0001)
+        world.network.join(SECOND, NODE, both=False)
+        await world.on_server(SECOND, end.session.reinvite(described))
+        await asyncio.sleep(40.0)
+        assert standby_at(world, SECOND) is end and not world.node.calls.counts["standbys_lost"]
+        assert hears(call, FIRST)
+
+    assert play(script, **HOT) == []
+
+
 def test_when_the_primary_hangs_up_the_standby_is_ended_too() -> None:
     async def script(world: World) -> None:
         call = await hot(world)

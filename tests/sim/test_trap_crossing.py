@@ -153,7 +153,7 @@ def test_a_description_among_other_parts_passes_through_media_and_the_rest_as_it
             incoming.transaction.reply(200, incoming.tag, extra, mixed(answer))
             dialog = Dialog.uas(incoming.request, incoming.tag)
             session = Session(server.ua, dialog, incoming.transaction.flow, answer, incoming.offer)
-            session._invited = incoming.transaction  # type: ignore[assignment]
+            session._invited[incoming.request.cseq] = incoming.transaction
             end.talk(session)
 
         server.ua.on_invite = on_invite
