@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Capability = Literal["liveness", "comfort", "fork", "bridge", "mix"]
+Capability = Literal["liveness", "comfort", "fork", "bridge", "mix", "keep"]
 
 
 class MediaError(Exception):
@@ -51,6 +51,16 @@ class SessionStats:
     session: str
     connected: tuple[str, str] | None
     streams: tuple[StreamStats, ...]
+
+
+@dataclass(slots=True, frozen=True)
+class Kept:
+    """What a leg has received from its peer lately, oldest first: when each packet came (on CLOCK_MONOTONIC), and the
+    RTP packet as it was."""
+
+    leg: str
+    line: int
+    packets: tuple[tuple[float, bytes], ...]
 
 
 @dataclass(slots=True, frozen=True)
@@ -169,6 +179,17 @@ class MediaPlane(Protocol):
         """Who hears a leg of `group` hears comfort noise, or a prompt, while nothing comes from there. One command for
         all calls. It ends with the first packet of whoever comes instead, also after `on` was taken back. Raises
         MediaError where it is no capability."""
+        ...
+
+    def keep(self, session: str, leg: str, seconds: float) -> None:
+        """Of what the peer of `leg` says, the last `seconds` (at most 60) are kept from now on; 0: no more. When the
+        leg is deleted it can still be read for so long. An unknown leg is not an error; `restore` does not bring this
+        back, but another `keep` by the next process goes on with what is there. Raises MediaError where it is no
+        capability."""
+        ...
+
+    async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:
+        """What is kept of the session and came after `since`. Raises MediaError."""
         ...
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:

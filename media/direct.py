@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from media.api import Capability, MediaError, MediaEvent, SessionStats
+from media.api import Capability, Kept, MediaError, MediaEvent, SessionStats
 from media.sdp import Origin, SdpError, after_origin
 
 SNAPSHOT_VERSION = 1
@@ -113,6 +113,12 @@ class DirectPlane:
 
     def comfort(self, group: str, on: bool) -> None:
         raise MediaError("no media passes here to be heard")
+
+    def keep(self, session: str, leg: str, seconds: float) -> None:
+        raise MediaError(f"session {session}: no media passes here to be kept")
+
+    async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:
+        raise MediaError(f"session {session}: no media passes here to be kept")
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         """No media passes here, so there are no streams."""

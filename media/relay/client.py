@@ -19,6 +19,7 @@ from typing import Any
 from media.api import (
     Capability,
     FlowsSilent,
+    Kept,
     LegSilent,
     MediaError,
     MediaEvent,
@@ -53,7 +54,7 @@ class _Waiting:
 
 class RelayPlane:
     anchors = True
-    capabilities: frozenset[Capability] = frozenset({"liveness", "comfort", "fork", "bridge", "mix"})
+    capabilities: frozenset[Capability] = frozenset({"liveness", "comfort", "fork", "bridge", "mix", "keep"})
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, rng: random.Random, socket: str, options: RelayOptions | None
@@ -142,6 +143,19 @@ class RelayPlane:
 
     def comfort(self, group: str, on: bool) -> None:
         self._link.send(["comfort", group, on])
+
+    def keep(self, session: str, leg: str, seconds: float) -> None:
+        self._sessions.keep(session, leg, seconds)
+
+    async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:
+        read: dict[str, list[tuple[float, bytes]]] = {}
+        while True:  # piece by piece, so that media never waits for it
+            last = {place: packets[-1][0] for place, packets in read.items()}
+            pieces: dict[str, list[list[Any]]] = await self._ask("kept", session, since, last)
+            if not pieces:
+                return tuple(_kept(place, packets) for place, packets in read.items())
+            for place, packets in pieces.items():
+                read.setdefault(place, []).extend((at, packet) for at, packet in packets)
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         future: asyncio.Future[SessionStats] = self._loop.create_future()
@@ -293,7 +307,7 @@ class RelayPlane:
             host, asked, numbers = arguments
             self._stock.arrived(host, asked, numbers)
             self._serve(exhausted=len(numbers) < asked)
-        elif name in ("stats", "counters", "sync", "released"):
+        elif name in ("stats", "counters", "sync", "released", "kept"):
             future = self._replies.pop(arguments[0], None)
             if future is not None and not future.done():
                 future.set_result(arguments[1] if len(arguments) > 1 else None)
@@ -366,6 +380,11 @@ class RelayPlane:
 def _of(session: str, problem: object) -> MediaError:
     kind = type(problem) if isinstance(problem, MediaError) else MediaError
     return kind(f"session {session}: {problem}")
+
+
+def _kept(place: str, packets: list[tuple[float, bytes]]) -> Kept:
+    line, _, leg = place.partition(" ")
+    return Kept(leg, int(line), tuple(packets))
 
 
 def _streams(places: dict[int, tuple[str, int]], rows: list[list[Any]]) -> tuple[StreamStats, ...]:

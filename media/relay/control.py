@@ -178,6 +178,14 @@ class Control:
     def _close(self, number: int) -> None:
         self._relay.close(number)
 
+    def _keep(self, number: int, session: str, place: str, seconds: float) -> None:
+        line = self._relay.lines.get(number)
+        if line is not None:
+            self._relay.keeps.keep(line.rtp, str(session), str(place), float(seconds))
+
+    def _kept(self, token: int, session: str, since: float, after: dict[str, float]) -> None:
+        self.send(["kept", token, self._relay.keeps.read(session, since, after)])
+
     def _query(self, token: int, numbers: list[int]) -> None:
         rows = []
         for number in numbers:
@@ -210,6 +218,8 @@ _HANDLERS: dict[str, Callable[..., None]] = {
     "watch": Control._watch,
     "comfort": Control._comfort,
     "close": Control._close,
+    "keep": Control._keep,
+    "kept": Control._kept,
     "query": Control._query,
     "counters": Control._counters,
     "sync": Control._sync,

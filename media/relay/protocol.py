@@ -20,6 +20,8 @@ From the client:
     fence line                                  count and drop what it receives
     watch line group timeout                    its peer belongs to `group`; timeout: see `silent`, 0 for never
     comfort group on                            who hears a peer of `group` hears comfort audio while nothing comes
+    keep line session place seconds             so much of what its peer says is kept, under these names; 0: no more
+    kept token session since {place: at}        a piece of what came later than `since`, or than is said of the place
     close line
     query token [line…]
     counters token
@@ -33,6 +35,7 @@ From the relay:
     flows group active silent silent_s last at  see `media.api.FlowsSilent`
     silent line seconds                         nothing came on a watched line for longer than its timeout
     stats token [[line, packets, octets, last, host, port, lost, first]…]
+    kept token {place: [[at, packet]…]}         nothing: that was all
     counters token {name: count}
     sync token
     released token count
@@ -47,7 +50,7 @@ from typing import Any
 
 import msgpack
 
-VERSION = 7
+VERSION = 8
 MAX_FRAME = 4 * 1024 * 1024
 
 Command = list[Any]

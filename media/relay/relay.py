@@ -18,6 +18,7 @@ from typing import Any
 
 from media.relay.comfort import Comfort
 from media.relay.control import Control
+from media.relay.keeping import Keeps
 from media.relay.latch import Address, LatchPolicy
 from media.relay.line import Line
 from media.relay.liveness import Liveness
@@ -74,6 +75,7 @@ class Relay:
         self.lines: dict[int, Line] = {}
         self.counters: Counter[str] = Counter()
         self.liveness = Liveness()
+        self.keeps = Keeps()
         self.pace = Pace()
         self.comfort = Comfort(self.pace, self.counters, noise(), prompt)
         self.instance = f"{os.getpid()}-{monotonic():.6f}"
@@ -293,6 +295,7 @@ class Relay:
         for stream in (line.rtp, line.rtcp):
             self._table[stream.sock.fileno()] = None
         self.liveness.forget(line)
+        self.keeps.closed(line.rtp)
         self.counters["packets"] += line.packets
         line.close()
         self.hosts[number >> 16].give_back(number & 0xFFFF)
@@ -303,6 +306,7 @@ class Relay:
             lines=len(self.lines),
             spares=len(self._spares),
             orphans=len(self._orphans),
+            kept=len(self.keeps),
             packet_errors=self._buffer.errors + self.counters["packet_errors"],
             packets=self.counters["packets"] + sum(line.packets for line in self.lines.values()),
             late_packets=sum(line.late for line in self.lines.values()),

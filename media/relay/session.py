@@ -57,7 +57,9 @@ def _remote(description: Description, media: Media) -> Remote | None:
 class Leg(Origin):
     """`lines` are numbers of the relay's lines, 0 where a media line needs none."""
 
-    __slots__ = ("fenced", "joined", "lines", "name", "offered", "offered_to", "remotes", "standby", "watched")
+    __slots__ = (
+        "fenced", "joined", "kept_s", "lines", "name", "offered", "offered_to", "remotes", "standby", "watched",
+    )  # fmt: skip
 
     def __init__(self, name: str, id: int, version: int = 0, digest: bytes = b"") -> None:
         super().__init__(id, version, digest)
@@ -70,6 +72,7 @@ class Leg(Origin):
         self.standby: Leg | None = None  # which hears, too, what is received here
         self.joined: Joined | None = None  # with legs of other sessions, and not with the one it is connected to
         self.watched: tuple[str, float] | None = None  # as which group, and its media timeout
+        self.kept_s = 0.0  # so much of what its peer says
 
     def missing(self, description: Description) -> list[int]:
         """Media lines that need a line of the relay and have none."""
@@ -82,9 +85,10 @@ class Leg(Origin):
 
 
 class Session:
-    __slots__ = ("connected", "legs")
+    __slots__ = ("connected", "legs", "name")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.legs: list[Leg] = []
         self.connected: tuple[Leg, Leg] | None = None
 
@@ -136,6 +140,8 @@ class Session:
                     yield ["fence", line]
                 if leg.watched:
                     yield ["watch", line, *leg.watched]
+                if leg.kept_s:
+                    yield keep_command(self.name, leg, number)
         if connected is not None and not any(leg.joined for leg in connected):
             yield from link_commands(*connected)
         for leg in self.legs:
@@ -175,14 +181,14 @@ def _unpack_remotes(remotes: list[list[Any] | None]) -> Remotes:
     return tuple(None if remote is None else Remote(*remote) for remote in remotes)
 
 
-def unpack(snapshot: dict[str, Any]) -> Session:
+def unpack(name: str, snapshot: dict[str, Any]) -> Session:
     """Raises MediaError for what `pack` did not make."""
     if snapshot.get("version") != SNAPSHOT_VERSION:
         raise MediaError(f"snapshot version {snapshot.get('version')!r} is not known")
-    session = Session()
+    session = Session(name)
     try:
-        for name, id, version, digest, lines, in_force, offered, _, fenced, _, joined in snapshot["legs"]:
-            leg = Leg(name, id, version, digest)
+        for leg_name, id, version, digest, lines, in_force, offered, _, fenced, _, joined in snapshot["legs"]:
+            leg = Leg(leg_name, id, version, digest)
             leg.lines = tuple(lines)
             leg.remotes = _unpack_remotes(in_force)
             leg.offered = None if offered is None else _unpack_remotes(offered)
@@ -193,7 +199,7 @@ def unpack(snapshot: dict[str, Any]) -> Session:
             leg.offered_to = session.leg(fields[7]) if fields[7] is not None else None
             leg.standby = session.leg(fields[9]) if fields[9] is not None else None
         if snapshot["connected"] is not None:
-            first, second = (session.leg(name) for name in snapshot["connected"])
+            first, second = (session.leg(each) for each in snapshot["connected"])
             if first is not None and second is not None:
                 session.connected = (first, second)
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -205,6 +211,10 @@ def link_commands(leg: Leg, other: Leg) -> Iterator[list[Any]]:
     for line, second in zip(leg.lines, other.lines, strict=False):
         if line and second:
             yield ["link", line, second]
+
+
+def keep_command(session: str, leg: Leg, number: int) -> list[Any]:
+    return ["keep", leg.lines[number], session, f"{number} {leg.name}", leg.kept_s]
 
 
 def fork_commands(leg: Leg, standby: Leg) -> Iterator[list[Any]]:

@@ -14,7 +14,7 @@ from media.api import MediaError, MediaFull
 from media.relay import joined
 from media.relay.joined import Joined
 from media.relay.protocol import Command
-from media.relay.session import Leg, Lines, Session, fork_commands, link_commands, remotes, unpack
+from media.relay.session import Leg, Lines, Session, fork_commands, keep_command, link_commands, remotes, unpack
 from media.relay.stock import Stock
 from media.sdp import Description, rewrite
 
@@ -46,7 +46,7 @@ class Sessions:
         if session is None:
             if not is_offer:
                 raise MediaError(f"answer of leg {source}, but the session is not known")
-            session = Session()
+            session = Session(name)
         giver = session.leg(source) or self._new_leg(source)
         taker = session.leg(target) or self._new_leg(target)
         if not is_offer and taker not in session.legs:
@@ -54,7 +54,7 @@ class Sessions:
         if not giver.lines and not is_offer and taker.offered_to is not None:
             giver.lines = taker.offered_to.lines  # RFC 3261 §13.2.2.4: another fork answers the same offer
         self._check_family(giver, description)
-        if not self._provide(description, giver, taker, new=not session.legs):
+        if not self._provide(session, description, giver, taker):
             return None
         for leg in (giver, taker):
             if leg not in session.legs:
@@ -148,6 +148,15 @@ class Sessions:
                 if line:
                     self._send(["watch", line, group, timeout_s])
 
+    def keep(self, name: str, leg: str, seconds: float) -> None:
+        session = self.by_name.get(name)
+        kept = session.leg(leg) if session is not None else None
+        if kept is not None:
+            kept.kept_s = seconds
+            for number, line in enumerate(kept.lines):
+                if line:
+                    self._send(keep_command(name, kept, number))
+
     def delete(self, name: str, leg: str | None) -> bool:
         """True when nothing is left of the session."""
         session = self.by_name.get(name)
@@ -166,7 +175,7 @@ class Sessions:
 
     def restore(self, name: str, snapshot: dict[str, Any]) -> Lines:
         """Returns the lines that it has in use."""
-        session = self.by_name[name] = unpack(snapshot)
+        session = self.by_name[name] = unpack(name, snapshot)
         for leg in session.legs:
             if leg.joined is not None:
                 self._meet(name, leg, leg.joined)
@@ -236,7 +245,7 @@ class Sessions:
     def _new_leg(self, name: str) -> Leg:
         return Leg(name, self._rng.getrandbits(48))
 
-    def _provide(self, description: Description, giver: Leg, taker: Leg, *, new: bool) -> bool:
+    def _provide(self, session: Session, description: Description, giver: Leg, taker: Leg) -> bool:
         """See to it that both legs have a line for each media line in use. All or nothing."""
         needs = [(leg, missing) for leg in (giver, taker) if (missing := leg.missing(description))]
         if not needs:
@@ -253,7 +262,7 @@ class Sessions:
                 host = self._host_for(known.host) if known is not None else 0
             wanted[host] += len(missing)
             plan.append((leg, missing, host))
-        if new and not self._stock.admits(wanted):
+        if not session.legs and not self._stock.admits(wanted):
             raise MediaFull("no free media ports for another call")
         if not self._stock.has(wanted):
             return False
@@ -265,6 +274,9 @@ class Sessions:
                 if leg.watched:
                     self._send(["watch", line, *leg.watched])
             leg.lines = tuple(lines)
+            if leg.kept_s:
+                for number in missing:
+                    self._send(keep_command(session.name, leg, number))
         return True
 
     def _host_for(self, peer: str) -> int:

@@ -23,6 +23,7 @@ from media.rtp.formats import PTIME_MS
 from media.rtp.packet import HEADER_SIZE
 
 if TYPE_CHECKING:
+    from media.relay.keeping import Keep
     from media.relay.line import Line
 
 BUFFER_SIZE = 65536
@@ -58,6 +59,7 @@ class Stream:
         "candidate",
         "first",
         "head",
+        "keep",
         "known",
         "last",
         "line",
@@ -90,6 +92,7 @@ class Stream:
         self.lost = 0
         self.head = b""  # of the last RTP packet that was sent on to the peer
         self.rewriter: Rewriter | None = None  # of what is sent here, once it had another source
+        self.keep: Keep | None = None  # of what comes here
 
     def set_remote(self, remote: Address, policy: LatchPolicy) -> None:
         """New SDP. The latch is kept when the address is the same as before."""
@@ -153,19 +156,26 @@ class Stream:
         samples = formats.duration(payload_type, self.octets // self.packets - HEADER_SIZE)
         return min(max(round(samples / formats.clock(payload_type), 2), 0.01), 0.1)
 
+    def set_keep(self, keep: Keep | None) -> None:
+        self.keep = keep
+        self.relink()
+
     def relink(self) -> None:
         """Find out anew how packets of this stream, and of its peer, go, and whether they can take the fast path."""
         peer = self.peer
         if peer is None:
             line = self.line
             self.way = line.input if line is not None and self is line.rtp else NOWHERE
-            self.out = self.way if self.source is not None and self.packets and not self._fenced() else None
+            self.out = self._fast(self.way) if self.source is not None and self.packets and not self._fenced() else None
             return
         latched = self.source is not None and peer.source is not None
         for source, listener in ((self, peer), (peer, self)):
             source.way = way = source._way(listener)
             ready = latched and source.packets and not source._fenced()
-            source.out = (listener.sock if way is listener else way) if ready else None
+            source.out = source._fast(listener.sock if way is listener else way) if ready else None
+
+    def _fast(self, sink: Sink) -> Sink:
+        return self.keep.before(sink) if self.keep is not None else sink
 
     def _way(self, listener: Stream) -> Sink:
         here, there = self.line, listener.line
@@ -227,6 +237,8 @@ class Stream:
             self.relink()
         if length >= HEADER_SIZE:
             self.head = buffer.views[HEAD_SIZE].tobytes()
+        if self.keep is not None:
+            self.keep.add(buffer.view(length))
         self.way.send(buffer.view(length))
 
     def send(self, packet: memoryview | bytes) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from media.api import Capability, MediaError, MediaEvent, SessionStats
+from media.api import Capability, Kept, MediaError, MediaEvent, SessionStats
 from media.rtpengine import commands
 from media.rtpengine.carriage import Carriage
 from media.rtpengine.channel import Connect, UdpChannel
@@ -164,6 +164,12 @@ class RtpenginePlane:
         for session in list(self._sessions.values()):
             if group in session.groups.values():
                 self._do(session, partial(self._carriage.settle, session))
+
+    def keep(self, session: str, leg: str, seconds: float) -> None:
+        raise MediaError(f"session {session}: rtpengine keeps nothing")
+
+    async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:
+        raise MediaError(f"session {session}: rtpengine keeps nothing")
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         state = self._sessions.get(session)

@@ -356,10 +356,11 @@ def test_an_ability_that_is_not_claimed_is_refused(run: Run) -> None:
     async def test(bed: Bed) -> None:
         caller, backend, _ = bed.peers_of_a_call()
         await bed.call(caller, backend)
-        asks: dict[str, Callable[[], asyncio.Future[None]]] = {
+        asks: dict[str, Callable[[], Awaitable[object]]] = {
             "fork": lambda: bed.plane.fork("c", "a", "b1"),
             "bridge": lambda: bed.plane.bridge("c", "a", "c", "b1"),
             "mix": lambda: bed.plane.mix([("c", "a"), ("c", "b1"), ("c", "b2")]),
+            "keep": lambda: bed.plane.kept("c"),
         }
         for ability, ask in asks.items():
             if ability not in bed.plane.capabilities:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from media.api import Capability, MediaError, MediaEvent, MediaRestarted, SessionStats, StreamStats
+from media.api import Capability, Kept, MediaError, MediaEvent, MediaRestarted, SessionStats, StreamStats
 from media.sdp import Description, Origin, SdpError, is_unspecified, parse, rewrite
 from proxy.net.api import Address
 from tests.sim.liveness import STEADY_S, SimLiveness
@@ -331,6 +331,12 @@ class SimMedia:
     def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
         if self._find(session, leg) is not None:
             self._liveness.watch((session, leg), group, timeout_s)
+
+    def keep(self, session: str, leg: str, seconds: float) -> None:
+        raise MediaError(f"session {session}: nothing is kept")
+
+    async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:
+        raise MediaError(f"session {session}: nothing is kept")
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         return self._answer_at_once(self._stats, session)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from media.api import MediaError, MediaEvent, MediaPlane
+from media.api import Kept, MediaError, MediaEvent, MediaPlane
 from tests.sim.world import World
 
 
@@ -71,6 +71,12 @@ class SlowMedia:
     def watch(self, session: str, leg: str, group: str, timeout_s: float = 0.0) -> None:
         self._last_at = max(self._last_at, self._loop.time())
         self._loop.call_at(self._last_at, self._fast.watch, session, leg, group, timeout_s)
+
+    def keep(self, session: str, leg: str, seconds: float) -> None:
+        self._fast.keep(session, leg, seconds)
+
+    async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:
+        return await self._fast.kept(session, since)
 
     def snapshot(self, session: str) -> dict[str, object]:
         return self._fast.snapshot(session)
