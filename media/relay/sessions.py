@@ -116,7 +116,8 @@ class Sessions:
             self._leave(name, found)
             found.joined = group
             found.fenced = False
-            self._fence(session, {session.leg(each) for other, each in group.parties if other == name})
+            ends = [end for other, each in group.parties if other == name and (end := session.leg(each)) is not None]
+            self._fence(session, {*ends, *(end.standby for end in ends)})
         for command in group.commands():
             self._send(command)
 

@@ -266,7 +266,7 @@ class SimMedia:
                 state.forks.pop(name, None)
             state.connected = (leg, other)
             for name, each in state.legs.items():
-                each.fenced = name not in state.connected
+                each.fenced = name not in state.connected and state.forks.get(name) not in state.connected
 
         return self._answer_at_once(connect)
 
@@ -295,8 +295,9 @@ class SimMedia:
             self.settle()
             for party in parties:
                 self._unbridge(party)
-                for name, leg in self._sessions[party[0]].legs.items():
-                    leg.fenced = name != party[1]
+                state = self._sessions[party[0]]
+                for name, leg in state.legs.items():
+                    leg.fenced = name != party[1] and state.forks.get(name) != party[1]
             for party in parties:
                 self._bridged[party] = tuple(each for each in parties if each != party)
 

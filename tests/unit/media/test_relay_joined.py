@@ -279,6 +279,27 @@ def test_a_reinvite_in_the_middle_of_a_bridge_does_not_end_it(tmp_path: Path) ->
     run(test())
 
 
+def test_a_standby_goes_on_hearing_through_a_bridge_and_after_it(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with relay_bed(tmp_path) as bed:
+            await call(bed, "agent")
+            caller, backend, for_caller, _ = await call(bed, "c")
+            backup, for_backup = await standby(bed, caller)
+            await bed.plane.bridge("agent", "a", "c", "a")
+            await bed.settle()
+            caller.say(for_caller, WORDS)
+            assert backup.hear() == WORDS and backend.has_heard_nothing()
+            backup.say(for_backup, b"not yet")
+            await bed.plane.switch("c", "a", "b1")
+            await bed.settle()
+            caller.say(for_caller, WORDS)
+            assert backup.hear() == backend.hear() == WORDS
+            stats = await bed.stats_when(lambda stats: heard(stats, "b2") == 1)
+            assert lost(stats, "b2") == 0
+
+    run(test())
+
+
 def test_a_bridge_survives_the_proxy(tmp_path: Path) -> None:
     async def test() -> None:
         async with relay_bed(tmp_path) as bed:
