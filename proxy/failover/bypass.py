@@ -158,7 +158,8 @@ class Bypasses:
     # -- suspect
 
     def suspect(self, backend: Backend) -> None:
-        """The backend may be dead: bridge its pairs, so that it can be undone."""
+        """The backend may be dead, or not hear us: bridge its pairs, so that it can be undone. Those with hot standbys
+        too, for nobody knows how long that goes on."""
         if not self._recovery(backend).bypass:
             return
         for bypass in self._form(backend, lambda call: call.quiet):
@@ -181,15 +182,33 @@ class Bypasses:
         if bypass is not None and not bypass.final:
             self._undo(bypass)
 
+    def bonded(self, call: Call) -> None:
+        """It is connected to others now, or to nobody: so says its backend, who may be heard although it is deaf."""
+        for bypass in self._all():
+            if not bypass.final and (call.id in bypass.parties or call.bond is bypass.bond):
+                self._undo(bypass)
+
+    def together(self, call: Call, leg: Leg) -> list[tuple[Call, Leg]]:
+        """The call has lost that leg. Who is connected to it past the backend comes with it."""
+        bypass = self._of.get(call.id)
+        if bypass is None or bypass.parties[call.id].old is not leg:
+            return [(call, leg)]
+        return [(party.call, party.old) for party in bypass.parties.values()]
+
     # -- down, or to be moved
 
     def gather(self, backend: Backend, calls: set[str], *, bridge: bool) -> None:
         """Calls (by id) are about to be carried over: those that belong together go together; with `bridge` they talk
         past the backend meanwhile."""
         bridge = bridge and self._recovery(backend).bypass
-        formed = [each for each in self._all() if not each.final and each.parties.keys() <= calls]
+        formed = self._formed(backend, calls)
         formed += self._form(backend, lambda call: call.id in calls)
         for bypass in formed:
+            if _hot(bypass.parties.values()):  # their standbys take over at once, and a bridge ends with that
+                if bypass.bridged_at and not bridge:
+                    bypass.undo()
+                self._forget(bypass)
+                continue
             bypass.final = True
             self._keep(bypass)
             standbys = [party.call.standby for party in bypass.parties.values() if party.call.standby]
@@ -202,6 +221,18 @@ class Bypasses:
                     if len(bypass.parties) == 2:
                         bypass.converts = list(bypass.parties.values())[1].call
             self._calls.counts["bypasses"] += bridge and not bypass.converts
+
+    def _formed(self, backend: Backend, calls: set[str]) -> list[Bypass]:
+        """Of the speculative ones. Where only some of the calls are carried over, it ends: they would wait for ever."""
+        formed = []
+        for bypass in self._all():
+            if bypass.final or bypass.parties.keys().isdisjoint(calls):
+                continue
+            if bypass.parties.keys() <= calls and all(each.old.backend is backend for each in bypass.parties.values()):
+                formed.append(bypass)
+            else:
+                self._undo(bypass)
+        return formed
 
     def done(self, call: Call) -> None:
         """Its recovery is over."""
@@ -235,9 +266,12 @@ class Bypasses:
         for call_id in bypass.parties:
             self._of[call_id] = bypass
 
-    def _undo(self, bypass: Bypass) -> None:
+    def _forget(self, bypass: Bypass) -> None:
         for call_id in bypass.parties:
             self._of.pop(call_id, None)
+
+    def _undo(self, bypass: Bypass) -> None:
+        self._forget(bypass)
         bypass.undo()
 
     def _form(self, backend: Backend, fit: Callable[[Call], bool]) -> Iterator[Bypass]:
@@ -254,14 +288,14 @@ class Bypasses:
                 and not call.on_hold
                 and fit(call)
             ]
-            if len(parties) >= 2 and not _hot(parties):
+            if len(parties) >= 2:
                 yield Bypass(bond, parties, settle_s, self._loop)
 
     def _recovery(self, backend: Backend) -> RecoverySettings:
         return self._calls.backends.pool_of(backend).settings.recovery
 
 
-def _hot(parties: list[Party]) -> bool:
+def _hot(parties: Iterable[Party]) -> bool:
     """Their standbys are together on one backend, which has connected them already: no bypass is needed."""
     backends = {party.call.standby.leg.backend if party.call.standby else None for party in parties}
     return len(backends) == 1 and None not in backends

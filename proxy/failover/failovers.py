@@ -55,7 +55,7 @@ class Failovers:
         calls.on_dialog_unknown = self._dialog_unknown
         self.bypasses = Bypasses(calls, loop)
         calls.on_settled = self._settled
-        calls.on_bonded = self.standbys.renew
+        calls.on_bonded = self._bonded
         calls.on_ended = self._ended
 
     # -- causes
@@ -143,14 +143,18 @@ class Failovers:
             if call.standby is not None and leg is call.standby.leg:
                 self.standbys.lost(call, why)
             return True
-        step = Step(call, leg, kind_of(call))
-        report = self._report(backend, "leg lost", why, [step])
-        self._start(self._move(report, backend, [step], alive=False))
+        steps = [Step(each, old, kind_of(each)) for each, old in self.bypasses.together(call, leg)]
+        report = self._report(backend, "leg lost", why, steps)
+        self._start(self._move(report, backend, steps, alive=False))
         return True
 
     def _settled(self, call: Call) -> None:
         self.bypasses.settled(call)
         self.standbys.settled(call)
+
+    def _bonded(self, call: Call) -> None:
+        self.bypasses.bonded(call)
+        self.standbys.renew(call)
 
     def _ended(self, call: Call) -> None:
         self.standbys.ended(call)

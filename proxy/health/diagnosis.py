@@ -95,6 +95,15 @@ TABLE: tuple[Row, ...] = (
         sip=_any(Sip.SILENT),
         flags={"blind": True},
     ),
+    Row(  # Media that comes from it says nothing of what reaches it: a path may be cut in one direction only.
+        Diagnosis.SIP_DEAF,
+        Verdict.SUSPECT,
+        "its SIP is gone, its media flows, and nothing says that it hears us",
+        sip=_any(Sip.SILENT),
+        rtp=_WELL,
+        control=_NOT_WELL,
+        flags={"host_alive": False},
+    ),
     Row(
         Diagnosis.SIP_DEAF,
         Verdict.DEGRADED,

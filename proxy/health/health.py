@@ -244,8 +244,12 @@ class Health:
             prober.last_good_at,
             change.evidence,
         )
+        before = self._changes[prober][-1].diagnosis if self._changes[prober] else None
         self._changes[prober].append(event)
-        quiet = change.verdict is Verdict.SUSPECT or change.previous in (Verdict.SUSPECT, Verdict.UNKNOWN)
+        named = change.diagnosis is not None or before is not None
+        quiet = not named and (
+            change.verdict is Verdict.SUSPECT or change.previous in (Verdict.SUSPECT, Verdict.UNKNOWN)
+        )
         log.log(
             logging.WARNING if change.verdict is Verdict.DOWN else logging.DEBUG if quiet else logging.INFO,
             "backend=%s pool=%s verdict=%s diagnosis=%s reason=%r last_good_ms=%s",

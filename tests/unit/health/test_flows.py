@@ -181,14 +181,25 @@ def test_dead_sip_with_streams_that_flow_is_sip_deaf_until_they_stop() -> None:
     patient = Talking()
     patient.answers = False
     patient.run(1.0)
-    assert patient.state == (Verdict.DEGRADED, Diagnosis.SIP_DEAF), "people are still talking"
+    assert patient.state == (Verdict.SUSPECT, Diagnosis.SIP_DEAF), "people are still talking"
     assert "down" not in patient.verdicts
     patient.fall_silent()
     at = patient.now
     patient.run(0.09)
-    assert patient.state == (Verdict.DEGRADED, Diagnosis.SIP_DEAF)
+    assert patient.state == (Verdict.SUSPECT, Diagnosis.SIP_DEAF)
     assert when(patient, Verdict.DOWN, at) <= 120
     assert patient.state == (Verdict.DOWN, Diagnosis.UNREACHABLE)
+
+
+@pytest.mark.parametrize("hears_us", [Evidence.HOST_ALIVE, Evidence.CONTROL_OK])
+def test_streams_of_a_dead_sip_do_not_say_that_it_hears_us(hears_us: Evidence) -> None:
+    """A path may be cut in one direction only. What is answered says that it is not."""
+    patient = Talking()
+    patient.answers = False
+    patient.run(0.5)
+    assert patient.state == (Verdict.SUSPECT, Diagnosis.SIP_DEAF)
+    patient.observe(hears_us)
+    assert patient.state == (Verdict.DEGRADED, Diagnosis.SIP_DEAF)
 
 
 def test_dead_sip_whose_last_call_ends_is_down() -> None:
@@ -206,7 +217,7 @@ def test_a_pause_of_the_last_stream_of_a_dead_sip_is_not_its_death() -> None:
     patient.run(1.0)
     patient.fall_silent()
     patient.run(1.0)
-    assert patient.state == (Verdict.DEGRADED, Diagnosis.SIP_DEAF)
+    assert patient.state == (Verdict.SUSPECT, Diagnosis.SIP_DEAF)
     patient.run(1.1)
     assert patient.state == (Verdict.DOWN, Diagnosis.UNREACHABLE)
 
