@@ -1,0 +1,112 @@
+"""A broken segment is completed with what the relay has kept; what was said until the next one began is a piece of
+its own.
+
+    tail of the file --(alignment)--> lag of each track --> what is missing up to the death, appended
+    head of the next file --(alignment)--> when it began --> what was said until then, a file beside it
+
+What is on disk stays as it is, sample by sample; what is added begins with the very next one. In the piece nobody's
+words are shortened: where speakers are delayed differently by the two backends the longest decides.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from proxy.recordings import files
+from proxy.recordings.alignment import CLOSE, Fit, Place, fit, mixed
+from proxy.recordings.files import RATE_HZ, AudioFileError, Samples
+from proxy.recordings.job import Job, Repaired, Voice
+from proxy.recordings.tracks import Track, track
+
+TAIL = 4 * RATE_HZ  # of a file, to be found in what was kept
+LATE = RATE_HZ * 3 // 10  # the death was noticed so much later at most than the last sample was spoken
+PIECE_MAX = 600 * RATE_HZ
+
+
+def repair(job: Job) -> Repaired:
+    """Raises AudioFileError, OSError."""
+    file = Path(job.file)
+    there = files.read(file)
+    tracks = {voice.name: _track(voice) for voice in job.voices}
+    deputies = {voice.name: voice.instead_of for voice in job.voices if voice.instead_of in tracks}
+    speaking = [each for name, each in tracks.items() if name not in deputies]
+    tail = _tail(job, there, speaking)
+    begin, end = len(there), max(len(there), round(job.died_at * RATE_HZ) + tail.lag)
+    kept_from = min((each.begin for each in speaking if len(each.samples)), default=0) + tail.lag
+    whole = np.concatenate((there, mixed(speaking, tail, begin, end)))
+    done = Repaired(
+        on_disk=begin, samples=end, ended_at=(end - tail.lag) / RATE_HZ, voices=len(speaking), found=tail.found,
+        explained=tail.explained, hole=max(0, min(kept_from, end) - begin),
+        undecoded=sum(each.undecoded for each in tracks.values()),
+    )  # fmt: skip
+    files.write(file, files.encoded(file, whole))
+    if job.next_file:
+        tail.places.update(_deputies(job, there, tracks, deputies, tail))
+        try:
+            _bridge(job, list(tracks.values()), tail, end, done)
+        except (AudioFileError, OSError) as error:
+            done.problem = str(error)
+    return done
+
+
+def _track(voice: Voice) -> Track:
+    result = track(voice.name, voice.packets)
+    for since, until in voice.hushed:
+        result.hush(round(since * RATE_HZ), round(until * RATE_HZ))
+    return result
+
+
+def _tail(job: Job, there: Samples, tracks: list[Track]) -> Fit:
+    """How the end of the file lies in time."""
+    if not len(there):
+        return fit(there, 0, tracks, 0, 0, by_time=-round(job.began_at * RATE_HZ), close_to_end=True)
+    tail = there[-TAIL:]
+    at = len(there) - len(tail)
+    kept_from = min((each.begin for each in tracks if len(each.samples)), default=0)
+    latest = round(job.died_at * RATE_HZ) + LATE - len(tail)
+    by_time = len(there) - round(job.written_at * RATE_HZ)
+    earliest = min(kept_from - len(tail) + CLOSE, latest)
+    return fit(tail, at, tracks, earliest, latest, by_time=by_time, close_to_end=True)
+
+
+def _deputies(
+    job: Job, there: Samples, tracks: dict[str, Track], deputies: dict[str, str], tail: Fit
+) -> dict[str, Place]:
+    """Those who take another one's place begin where that one ends in the recording."""
+    places = {}
+    for name, principal in deputies.items():
+        place = _tail(job, there, [tracks[name]]).places[name]
+        if not place.found:
+            place.lag = tail.places[principal].lag
+        place.gain = 1.0
+        tracks[name].hush(0, tracks[principal].end + tail.places[principal].lag - place.lag)
+        places[name] = place
+    return places
+
+
+def _bridge(job: Job, tracks: list[Track], tail: Fit, end: int, done: Repaired) -> None:
+    """What was said from the end of the file, at sample `end`, to the beginning of the next one."""
+    head = files.read(Path(job.next_file))[:TAIL]
+    died = round(job.died_at * RATE_HZ)
+    kept_until = max((each.end for each in tracks if len(each.samples)), default=died)
+    latest = max(died, kept_until - CLOSE)
+    begins = fit(head, 0, tracks, died - LATE, latest, by_time=-round(job.next_at * RATE_HZ), close_to_end=False)
+    done.next_at, done.next_found = -begins.lag / RATE_HZ, begins.found
+    # Each speaker is in the next file from his own place on, and until then in the piece.
+    own = {name: place.lag - begins.places[name].lag - end for name, place in tail.places.items() if place.gain}
+    found = [own[name] for name in own if begins.places[name].found]
+    length = min(max([tail.lag - begins.lag - end, *found]), PIECE_MAX)
+    if length <= 0 or not job.piece_file:
+        return
+    total = np.zeros(length, dtype=np.float64)
+    for each in tracks:
+        until = min(length, own.get(each.name, 0))
+        if until > 0:
+            place = tail.places[each.name]
+            total[:until] += place.gain * each.cut(end - place.lag, end - place.lag + until)
+    piece = np.clip(np.rint(total), -32768, 32767).astype(np.int16)
+    target = Path(job.piece_file)
+    files.write(target, files.encoded(target, piece))
+    done.piece = length
