@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Capability = Literal["liveness", "comfort", "fork", "bridge", "mix", "keep"]
+Capability = Literal["liveness", "comfort", "fork", "bridge", "mix", "keep", "srtp"]
 
 
 class MediaError(Exception):
@@ -142,7 +142,8 @@ class MediaPlane(Protocol):
     ) -> asyncio.Future[bytes]:
         """The peer of leg `source` answered `sdp`: returns the answer to send to the peer of leg `target`,
         and connects both legs when neither is connected yet. With `preview` what is returned does not count as
-        sent on `target`: a recovery looks at it first, and mostly need not send it. Raises MediaError."""
+        sent on `target`: a recovery looks at it first, and mostly need not send it. A plane that terminates SRTP
+        (`srtp`) puts the keys into it that the target has: it stands between. Raises MediaError."""
         ...
 
     def switch(self, session: str, leg: str, other: str) -> asyncio.Future[None]:

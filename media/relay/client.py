@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 _REPLAY = 100  # sessions between two turns of the loop when a relay is built anew
 
+_ALWAYS: frozenset[Capability] = frozenset({"liveness", "comfort", "fork", "bridge", "mix", "keep"})
+
 _Job = tuple[str, str, str, bytes, bool, bool]
 
 
@@ -54,7 +56,6 @@ class _Waiting:
 
 class RelayPlane:
     anchors = True
-    capabilities: frozenset[Capability] = frozenset({"liveness", "comfort", "fork", "bridge", "mix", "keep"})
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, rng: random.Random, socket: str, options: RelayOptions | None
@@ -62,6 +63,7 @@ class RelayPlane:
         self._loop = loop
         self._link = RelayLink(loop, socket, options, self._on_command, self._on_lost)
         self._instance = ""
+        self.capabilities: frozenset[Capability] = _ALWAYS
         self._stock = Stock(self._link.send)
         self._sessions = Sessions(rng, self._stock, self._link.send)
         self._waiting: deque[_Waiting] = deque()
@@ -218,7 +220,7 @@ class RelayPlane:
     async def figures(self) -> dict[str, int | None]:
         """For people: the relay process and what it carries. Raises MediaError."""
         counters = await self.relay_counters()
-        names = ("lines", "spares", "orphans", "packets", "packet_errors", "late_packets")
+        names = ("lines", "spares", "orphans", "packets", "packet_errors", "late_packets", "srtp_refused")
         return {
             "pid": self._link.peer,
             "sessions": len(self),
@@ -286,6 +288,8 @@ class RelayPlane:
 
     def _greeted(self, hello: Hello) -> None:
         self._instance = hello.instance
+        self._sessions.suites = hello.suites
+        self.capabilities = _ALWAYS | {"srtp"} if hello.suites else _ALWAYS
         self._sessions.addresses = [
             (v6, b"IN IP%d %b" % (6 if v6 else 4, host.encode())) for v6, host, _ in hello.addresses
         ]

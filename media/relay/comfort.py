@@ -86,7 +86,7 @@ class Filler:
             return 0.0
         comfort.counters["comfort_packets"] += 1
         try:
-            listener.send(packet)
+            rewriter.put(packet)
         except OSError:  # an ICMP error of an earlier packet, or a full buffer
             comfort.counters["packet_errors"] += 1
         return again

@@ -14,6 +14,7 @@ from sys import intern
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from media.relay.guard import SUITES
 from media.relay.protocol import VERSION, Command, Frames, ProtocolError, frame
 from media.rtp.formats import read
 
@@ -113,7 +114,7 @@ class Control:
         relay = self._relay
         self.greeted = version == VERSION
         addresses = [[host.family == socket.AF_INET6, host.advertised, host.capacity] for host in relay.hosts]
-        self.send(["hello", VERSION, relay.instance, addresses, len(relay.lines)])
+        self.send(["hello", VERSION, relay.instance, addresses, len(relay.lines), list(SUITES)])
         if not self.greeted:
             raise ProtocolError(f"client speaks version {version}")
 
@@ -135,9 +136,13 @@ class Control:
         opaque: bool,
         sends: bool,
         formats: str,
+        suite: str = "",
+        own: bytes = b"",
+        told: bytes = b"",
     ) -> None:
         rtp, rtcp = (intern(host), port), (intern(rtcp_host), rtcp_port)  # kept for as long as the call, by many
-        reason = self._relay.set_remote(number, rtp, rtcp, bool(opaque), bool(sends), str(formats))
+        keys = (str(suite), bytes(own), bytes(told))
+        reason = self._relay.set_remote(number, rtp, rtcp, bool(opaque), bool(sends), str(formats), keys)
         if reason:
             self.send(["failed", number, reason])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 
+from media.relay.guard import Guard, renew
 from media.relay.latch import Address, LatchPolicy
 from media.relay.sinks import NOWHERE, Sink
 from media.relay.stream import Stream
@@ -18,7 +19,7 @@ class Line:
     """The pair of sockets for one media line of one leg."""
 
     __slots__ = (
-        "fenced", "formats", "input", "number", "opaque", "owner", "rtcp", "rtp", "sends", "source", "spoken",
+        "fenced", "formats", "guard", "input", "number", "opaque", "owner", "rtcp", "rtp", "sends", "source", "spoken",
         "standby",
     )  # fmt: skip
 
@@ -28,6 +29,7 @@ class Line:
         self.opaque = False  # not RTP (UDPTL, DTLS): any datagram may latch
         self.formats: Formats = read("")  # what its peer takes
         self.fenced = False
+        self.guard: Guard | None = None  # its peer encrypts, with keys that are known
         self.spoken: Formats | None = None  # what its peer speaks, while it is bridged to another peer
         self.input: Sink = NOWHERE  # for what comes here while it is linked to nobody
         self.standby: Line | None = None  # which hears, too, what comes here
@@ -45,6 +47,11 @@ class Line:
         """Packets that came too late to be put into what its peer hears."""
         return self.rtp.rewriter.continuity.dropped if self.rtp.rewriter is not None else 0
 
+    @property
+    def refused(self) -> int:
+        """Packets with SRTP that cannot be taken, or sent."""
+        return self.guard.refused if self.guard is not None else 0
+
     def set_remote(self, rtp: Address, rtcp: Address, opaque: bool, formats: Formats, policy: LatchPolicy) -> None:
         self.opaque = opaque
         self._set_formats(formats)
@@ -60,6 +67,17 @@ class Line:
                 self.rtp.rewriter.continuity.formats = formats
             else:
                 self.rtp.rewriter = None
+        for stream in (self.rtp, self.rtcp):
+            stream.relink()
+
+    def set_keys(self, suite: str, own: bytes, told: bytes) -> None:
+        """As in SDES; no suite: its peer does not encrypt, or with keys that are not known. Raises ValueError."""
+        guard = renew(self.guard, suite, own, told) if suite else None
+        if guard is self.guard:
+            return
+        self.guard = guard
+        if self.rtp.rewriter is not None:
+            self.rtp.rewriter.put = self.rtp.outlet().send
         for stream in (self.rtp, self.rtcp):
             stream.relink()
 

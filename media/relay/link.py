@@ -67,6 +67,7 @@ class Hello:
     instance: str
     addresses: tuple[tuple[bool, str, int], ...]  # IPv6?, as advertised, lines that its range has
     lines: int  # that it carries already
+    suites: frozenset[str]  # of SRTP that it can terminate
 
 
 class Mute(MediaError):
@@ -279,7 +280,7 @@ class RelayLink(asyncio.Protocol):
                 self._transport.abort()
 
     def _greeted(self, command: Command) -> None:
-        _, version, instance, addresses, lines = command
+        _, version, instance, addresses, lines, *suites = command
         if self._greeting is None or self._greeting.done():
             return
         if version != VERSION:
@@ -288,4 +289,5 @@ class RelayLink(asyncio.Protocol):
             )
             return
         self._up = True
-        self._greeting.set_result(Hello(instance, tuple((v6, host, room) for v6, host, room in addresses), lines))
+        rooms = tuple((v6, host, room) for v6, host, room in addresses)
+        self._greeting.set_result(Hello(instance, rooms, lines, frozenset(suites[0])))

@@ -40,7 +40,7 @@ class Party:
         self.line = line
         formats = line.formats
         if line.rtp.rewriter is None:
-            line.rtp.rewriter = Rewriter(line.rtp, Continuity.fresh(formats, rng, now))
+            line.rtp.rewriter = Rewriter(line.rtp.outlet(), Continuity.fresh(formats, rng, now))
         self.continuity = line.rtp.rewriter.continuity
         offered = [number for number, encoding in formats.encodings.items() if encoding in G711]
         if not offered:
@@ -77,7 +77,9 @@ class Party:
 
     def hear(self, samples: g711.Samples, due: float) -> None:
         payload = g711.encode(samples, _NUMBERS[self.law])
-        self.line.rtp.send(self.continuity.insert(self.number, payload, FRAME, due))
+        packet = self.continuity.insert(self.number, payload, FRAME, due)
+        if self.line.rtp.rewriter is not None:
+            self.line.rtp.rewriter.put(packet)
 
     def report(self, due: float) -> None:
         if due - self.reported_at < REPORT_S:
@@ -86,7 +88,7 @@ class Party:
         heard = self.continuity
         assert heard.ssrc is not None
         report = rtcp.sender_report(heard.ssrc, time.time(), heard.timestamp, heard.packets, heard.octets, _CNAME)
-        self.line.rtcp.send(report)
+        self.line.rtcp.outlet().send(report)
 
 
 class Mix:

@@ -9,9 +9,10 @@ From the client:
     hello version                               first, once
     stock host count                            bind up to `count` lines for me, and tell me which (`spares`)
     open line                                   take a line into use; it is bound if it was not
-    remote line host port rtcp_host rtcp_port opaque sends formats
+    remote line host port rtcp_host rtcp_port opaque sends formats [suite own told]
                                                 where its peer wants media; sends: audio will come from it;
-                                                formats: what it takes (`media.rtp.formats`)
+                                                formats: what it takes (`media.rtp.formats`); SRTP: its suite, the key
+                                                that it encrypts with, and the one with which it expects what it gets
     link line other                             what one receives the other sends; replaces earlier links
     bridge line other spoken other_spoken       the same for peers that did not negotiate with each other; `spoken`:
                                                 the formats in which its peer sends (of whom it had before)
@@ -29,7 +30,8 @@ From the client:
     release token                               the lines of clients that are gone: nobody will open them again
     ping                                        is answered as soon as it is read, before commands that wait
 From the relay:
-    hello version instance [[family, address, lines]…] in_use
+    hello version instance [[family, address, lines]…] in_use [suite…]
+                                                suite: of SRTP, that it can terminate
     spares host asked [line…]                   fewer than asked: the range is exhausted
     failed line reason                          an `open` or `remote` that could not be done
     flows group active silent silent_s last at  see `media.api.FlowsSilent`

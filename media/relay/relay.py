@@ -34,6 +34,8 @@ _COMMANDS_S = 0.001
 _CLOSED_MAX = 32  # orphans a round: less than a millisecond
 _READ = select.EPOLLIN
 
+Keys = tuple[str, bytes, bytes]  # suite, own, told: see `media.relay.guard`
+
 
 class Host(PortRange):
     """A local address. `advertised` is what SDP says of it (another one behind NAT)."""
@@ -262,7 +264,7 @@ class Relay:
         return None
 
     def set_remote(
-        self, number: int, rtp: Address, rtcp: Address, opaque: bool, sends: bool, formats: str
+        self, number: int, rtp: Address, rtcp: Address, opaque: bool, sends: bool, formats: str, keys: Keys
     ) -> str | None:
         line = self.lines.get(number)
         if line is None:
@@ -273,6 +275,7 @@ class Relay:
                 socket.inet_pton(family, host)  # nothing else: a name would make the kernel's resolver wait
                 if not 0 < port < 65536:
                     raise OSError(f"port {port}")
+            line.set_keys(*keys)
             line.set_remote(rtp, rtcp, opaque, read(formats), self._policy)
             line.sends = sends
         except OSError as error:
@@ -297,6 +300,7 @@ class Relay:
         self.liveness.forget(line)
         self.keeps.closed(line.rtp)
         self.counters["packets"] += line.packets
+        self.counters["srtp_refused"] += line.refused
         line.close()
         self.hosts[number >> 16].give_back(number & 0xFFFF)
 
@@ -310,4 +314,5 @@ class Relay:
             packet_errors=self._buffer.errors + self.counters["packet_errors"],
             packets=self.counters["packets"] + sum(line.packets for line in self.lines.values()),
             late_packets=sum(line.late for line in self.lines.values()),
+            srtp_refused=self.counters["srtp_refused"] + sum(line.refused for line in self.lines.values()),
         )

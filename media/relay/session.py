@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from media.api import MediaError
 from media.relay.joined import Joined
 from media.relay.joined import unpack as unpack_joined
-from media.sdp import Description, Media, Origin, formats
+from media.sdp import Description, Media, Origin, formats, sdes
 
-SNAPSHOT_VERSION = 3
+SNAPSHOT_VERSION = 4
 
 
 class Remote(NamedTuple):
@@ -28,6 +28,7 @@ class Remote(NamedTuple):
     opaque: bool
     sends: bool  # audio will come from it: neither side has put the other on hold
     formats: str  # as the relay is told them
+    keys: tuple[str, bytes, bytes] | tuple[()] = ()  # of SRTP: suite, own, told
 
 
 Remotes = tuple[Remote | None, ...]
@@ -54,11 +55,18 @@ def _remote(description: Description, media: Media) -> Remote | None:
     return Remote(host, media.port, rtcp_host, rtcp_port, media.opaque, sends, formats(description, media))
 
 
+def _secured(remote: Remote, keys: sdes.Keys | None, encrypted: bool) -> Remote:
+    if keys is not None:
+        return remote._replace(keys=(keys.suite, keys.own, keys.told))
+    return remote._replace(keys=(), formats="" if encrypted else remote.formats)
+
+
 class Leg(Origin):
     """`lines` are numbers of the relay's lines, 0 where a media line needs none."""
 
     __slots__ = (
-        "fenced", "joined", "kept_s", "lines", "name", "offered", "offered_to", "remotes", "standby", "watched",
+        "fenced", "joined", "kept_s", "lines", "name", "offered", "offered_to", "proposed", "remotes", "ring",
+        "standby", "watched",
     )  # fmt: skip
 
     def __init__(self, name: str, id: int, version: int = 0, digest: bytes = b"") -> None:
@@ -68,11 +76,23 @@ class Leg(Origin):
         self.remotes: Remotes = ()  # in force
         self.offered: Remotes | None = None  # by an offer of its peer that is not answered yet
         self.offered_to: Leg | None = None  # the leg on which that offer was sent on
+        self.proposed: tuple[sdes.Lines, ...] = ()  # what its peer's last offer said of keys
+        self.ring: sdes.Ring = ()  # the keys that its peer has
         self.fenced = False
         self.standby: Leg | None = None  # which hears, too, what is received here
         self.joined: Joined | None = None  # with legs of other sessions, and not with the one it is connected to
         self.watched: tuple[str, float] | None = None  # as which group, and its media timeout
         self.kept_s = 0.0  # so much of what its peer says
+
+    def secure(self, encrypted: tuple[sdes.Lines, ...]) -> None:
+        """Put its keys where its addresses are. What is `encrypted` with others passes as it is."""
+        if not encrypted and not self.ring:
+            return
+        self.remotes = tuple(
+            None if remote is None else _secured(remote, self.ring[number] if number < len(self.ring) else None,
+                                                 number < len(encrypted) and bool(encrypted[number]))
+            for number, remote in enumerate(self.remotes)
+        )  # fmt: skip
 
     def missing(self, description: Description) -> list[int]:
         """Media lines that need a line of the relay and have none."""
@@ -135,7 +155,7 @@ class Session:
                 yield ["open", line]
                 remote = leg.remotes[number] if number < len(leg.remotes) else None
                 if remote is not None:
-                    yield ["remote", line, *remote]
+                    yield remote_command(line, remote)
                 if leg.fenced:
                     yield ["fence", line]
                 if leg.watched:
@@ -167,6 +187,8 @@ class Session:
                     leg.fenced,
                     leg.standby.name if leg.standby else None,
                     leg.joined.pack() if leg.joined else None,
+                    leg.proposed,
+                    leg.ring,
                 ]
                 for leg in self.legs
             ],
@@ -178,7 +200,7 @@ def _pack_remotes(remotes: Remotes) -> list[list[Any] | None]:
 
 
 def _unpack_remotes(remotes: list[list[Any] | None]) -> Remotes:
-    return tuple(None if remote is None else Remote(*remote) for remote in remotes)
+    return tuple(None if remote is None else Remote(*remote)._replace(keys=tuple(remote[7])) for remote in remotes)
 
 
 def unpack(name: str, snapshot: dict[str, Any]) -> Session:
@@ -187,11 +209,14 @@ def unpack(name: str, snapshot: dict[str, Any]) -> Session:
         raise MediaError(f"snapshot version {snapshot.get('version')!r} is not known")
     session = Session(name)
     try:
-        for leg_name, id, version, digest, lines, in_force, offered, _, fenced, _, joined in snapshot["legs"]:
+        for fields in snapshot["legs"]:
+            leg_name, id, version, digest, lines, in_force, offered, _, fenced, _, joined, proposed, ring = fields
             leg = Leg(leg_name, id, version, digest)
             leg.lines = tuple(lines)
             leg.remotes = _unpack_remotes(in_force)
             leg.offered = None if offered is None else _unpack_remotes(offered)
+            leg.proposed = tuple(tuple(each) for each in proposed)
+            leg.ring = tuple(None if keys is None else sdes.Keys(*keys)._replace(lines=tuple(keys[3])) for keys in ring)
             leg.fenced = fenced
             leg.joined = None if joined is None else unpack_joined(joined)
             session.legs.append(leg)
@@ -205,6 +230,10 @@ def unpack(name: str, snapshot: dict[str, Any]) -> Session:
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise MediaError(f"bad snapshot: {error!r}") from error
     return session
+
+
+def remote_command(line: int, remote: Remote) -> list[Any]:
+    return ["remote", line, *remote[:-1], *remote.keys]
 
 
 def link_commands(leg: Leg, other: Leg) -> Iterator[list[Any]]:

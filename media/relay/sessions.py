@@ -6,6 +6,7 @@ the stock. RFC 3264 is applied here: which addresses are in force when, which le
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,9 +15,21 @@ from media.api import MediaError, MediaFull
 from media.relay import joined
 from media.relay.joined import Joined
 from media.relay.protocol import Command
-from media.relay.session import Leg, Lines, Session, fork_commands, keep_command, link_commands, remotes, unpack
+from media.relay.session import (
+    Leg,
+    Lines,
+    Session,
+    fork_commands,
+    keep_command,
+    link_commands,
+    remote_command,
+    remotes,
+    unpack,
+)
 from media.relay.stock import Stock
-from media.sdp import Description, rewrite
+from media.sdp import Description, rewrite, sdes
+
+log = logging.getLogger(__name__)
 
 
 class Sessions:
@@ -24,7 +37,9 @@ class Sessions:
 
     def __init__(self, rng: random.Random, stock: Stock, send: Callable[[Command], None]) -> None:
         self.addresses: list[tuple[bool, bytes]] = []
+        self.suites: frozenset[str] = frozenset()  # of SRTP that the relay can terminate
         self.by_name: dict[str, Session] = {}
+        self._warned = False  # that encryption was met, and that it cannot be terminated
         self._rng = rng
         self._stock = stock
         self._send = send
@@ -64,8 +79,11 @@ class Sessions:
             # RFC 3264 §8: until the answer the old addresses hold, and for good if the offer is rejected.
             giver.offered = remotes(description, giver.remotes)
             giver.offered_to = taker
+            giver.proposed = sdes.proposals(description)
         else:
-            self._agree(session, giver, taker, description)
+            self._agree(session, giver, taker, description, record)
+            if not record and giver.ring and taker.ring:
+                sdes.keep_told(description, giver.ring, taker.ring)
         lines = taker.lines
         ports = [lines[number] & 0xFFFF if number < len(lines) else 0 for number in range(len(description.media))]
         address = self.addresses[_host_of(lines)][1]
@@ -210,12 +228,13 @@ class Sessions:
                 leg.lines = tuple(0 if line in lines else line for line in leg.lines)
         return lost
 
-    def _agree(self, session: Session, giver: Leg, taker: Leg, description: Description) -> None:
+    def _agree(self, session: Session, giver: Leg, taker: Leg, description: Description, record: bool) -> None:
         """Offer and answer are there: addresses are in force, and media flows unless another leg is connected."""
         giver.remotes = remotes(description, giver.remotes)
         if taker.offered is not None:
             taker.remotes = taker.offered
             taker.offered = None
+        self._agree_keys(giver, taker, sdes.proposals(description), record)
         connected = session.connected
         elsewhere = giver.joined or taker.joined
         if connected is None or (giver in connected and taker in connected and not elsewhere):
@@ -226,6 +245,18 @@ class Sessions:
         for leg in (giver, taker):
             if leg in connected or not in_use.intersection(leg.lines):
                 self._send_remotes(leg)
+
+    def _agree_keys(self, giver: Leg, taker: Leg, answered: tuple[sdes.Lines, ...], record: bool) -> None:
+        """Who is not told of an answer goes on with the keys that he was told before."""
+        if answered or giver.ring or taker.ring:
+            if answered and not self.suites and not self._warned:
+                self._warned = True
+                log.info("SRTP passes as it is: the relay has no pylibsrtp (pip install 'aqueduct-sip[srtp]')")
+            giver.ring, offerer = sdes.settle(taker.proposed, answered, giver.ring, self.suites)
+            if record and taker.proposed:
+                taker.ring = offerer
+        for leg in (giver, taker):
+            leg.secure(answered)
 
     def _connect(self, session: Session, leg: Leg, other: Leg) -> None:
         session.connected = (leg, other)
@@ -241,7 +272,7 @@ class Sessions:
     def _send_remotes(self, leg: Leg) -> None:
         for line, remote in zip(leg.lines, leg.remotes, strict=False):
             if line and remote is not None:
-                self._send(["remote", line, *remote])
+                self._send(remote_command(line, remote))
 
     def _new_leg(self, name: str) -> Leg:
         return Leg(name, self._rng.getrandbits(48))

@@ -45,10 +45,10 @@ class Translator:
 class Rewriter:
     """RTP to one listener. `rtcp` is for what comes on the same port (RFC 5761)."""
 
-    __slots__ = ("_fit", "_send", "continuity", "rtcp")
+    __slots__ = ("_fit", "continuity", "put", "rtcp")
 
     def __init__(self, listener: Endpoint, continuity: Continuity) -> None:
-        self._send = listener.send
+        self.put = listener.send  # what is part of the stream already
         self._fit = continuity.fit
         self.continuity = continuity
         self.rtcp: Translator | None = None
@@ -59,7 +59,7 @@ class Rewriter:
             if self.rtcp is not None:
                 self.rtcp.send(packet)
         elif self._fit(packet, length, monotonic()):
-            self._send(packet)
+            self.put(packet)
 
 
 class Fork:

@@ -15,8 +15,9 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
+from media.relay.guard import Follower, Opener, ReportFollower, Sealer
 from media.relay.latch import PROBATION, Address, LatchPolicy, Verdict, judge
-from media.relay.sinks import NOWHERE, Converter, Fork, Rewriter, Sink, Translator
+from media.relay.sinks import NOWHERE, Converter, Endpoint, Fork, Rewriter, Sink, Translator
 from media.rtp.continuity import HEAD_SIZE, Continuity
 from media.rtp.conversion import Conversion
 from media.rtp.formats import PTIME_MS
@@ -135,15 +136,20 @@ class Stream:
         if line is None or self is not line.rtp or not line.formats.text:
             return None
         if self.rewriter is None:
-            continuity = Continuity.after(source.head, source.last, source.packets, source.octets, line.formats)
+            head, octets, guard = source.head, source.octets, line.guard
+            if guard is not None:  # what follows the header is encrypted
+                head, octets = guard.sent.head, octets - guard.tag_octets * source.packets
+            continuity = Continuity.after(head, source.last, source.packets, octets, line.formats)
             if continuity is None:
                 return None
-            self.rewriter = Rewriter(self, continuity)
+            if guard is not None:
+                guard.part()
+            self.rewriter = Rewriter(self.outlet(), continuity)
             self.relink()
             line.rtcp.relink()
         for packet in self.rewriter.continuity.end_event():
             with contextlib.suppress(OSError):  # lost, as on a wire
-                self.send(packet)
+                self.rewriter.put(packet)
         return self.rewriter
 
     def interval(self) -> float:
@@ -165,7 +171,7 @@ class Stream:
         peer = self.peer
         if peer is None:
             line = self.line
-            self.way = line.input if line is not None and self is line.rtp else NOWHERE
+            self.way = self._input(line) if line is not None and self is line.rtp else NOWHERE
             self.out = self._fast(self.way) if self.source is not None and self.packets and not self._fenced() else None
             return
         latched = self.source is not None and peer.source is not None
@@ -177,29 +183,93 @@ class Stream:
     def _fast(self, sink: Sink) -> Sink:
         return self.keep.before(sink) if self.keep is not None else sink
 
+    def _input(self, line: Line) -> Sink:
+        if line.guard is None:
+            return line.input
+        if line.input is NOWHERE:
+            return Follower(line.guard.received, NOWHERE)
+        line.guard.begin()
+        return Opener(line.guard, line.input)
+
     def _way(self, listener: Stream) -> Sink:
         here, there = self.line, listener.line
         if here is None or there is None:
             return listener
+        if here.guard is not None or there.guard is not None:
+            return self._guarded_way(here, there, listener)
         if self is here.rtp and there.rtp.rewriter is None and there.formats.mux:
             # RFC 5761: the last packet before a switch may be RTCP here, so what was heard is noted from the start.
             there.rtp.rewriter = Rewriter(there.rtp, Continuity(there.formats))
+        way = self._plain_way(here, there, listener)
+        if here.standby is not None and self is here.rtp:
+            way = Fork(way, here.standby.rtp.rewriter or here.standby.rtp)
+        return way
+
+    def _plain_way(self, here: Line, there: Line, listener: Stream) -> Sink:
         rewriter = there.rtp.rewriter
         heard = rewriter.continuity if rewriter is not None else None
         told = here.rtp.rewriter.continuity if here.rtp.rewriter is not None else None
+        outlet = listener.outlet()
+        way: Sink = outlet
         if self is not here.rtp:
-            return Translator(listener, heard, told) if heard is not None or told is not None else listener
-        way: Sink = listener
+            return Translator(outlet, heard, told) if heard is not None or told is not None else way
         if rewriter is not None:
-            rewriter.rtcp = Translator(listener, heard, told)
+            rewriter.rtcp = Translator(outlet, heard, told)
             way = rewriter
         if here.spoken is not None:
             conversion = Conversion(here.spoken, there.formats)
             if conversion.needed:
                 way = Converter(conversion, way)
-        if here.standby is not None:
-            way = Fork(way, here.standby.rtp.rewriter or here.standby.rtp)
         return way
+
+    def _guarded_way(self, here: Line, there: Line, listener: Stream) -> Sink:
+        """Where one of both peers encrypts, or both do."""
+        if not here.formats.text or not there.formats.text:
+            return listener  # with keys that are not known
+        if self is not here.rtp:
+            if here.guard is not None and _passes(here, there) and here.rtp.rewriter is None:
+                return ReportFollower(here.guard.received, listener)
+            way = self._plain_way(here, there, listener)
+            return Opener(here.guard, way) if here.guard is not None else way
+        standby = here.standby
+        listeners = [listener] if standby is None or not standby.formats.text else [listener, standby.rtp]
+        sealed: list[Sink] = []  # SRTP as it came
+        opened: list[Sink] = []
+        for each in listeners:
+            line = each.line
+            assert line is not None
+            if here.guard is not None and line.guard is not None and _passes(here, line):
+                line.guard.follow(here.guard)
+                sealed.append(each)
+            else:
+                if line.guard is not None:
+                    line.guard.part()
+                    self._rename(here, line)
+                opened.append(self._plain_way(here, line, each))
+        if here.guard is None:
+            return _both(opened)
+        if not opened:
+            return Follower(here.guard.received, _both(sealed))
+        here.guard.begin()
+        opener = Opener(here.guard, _both(opened))
+        return Fork(_both(sealed), opener) if sealed else opener
+
+    def _rename(self, here: Line, there: Line) -> None:
+        """One who has heard nothing yet counts from ROC 0, and the peer of `here` is further. Under the same key the
+        same index must not come twice (RFC 3711 §9.1), but may under another SSRC. It follows from the ROC: so it is
+        never used for two streams that began at different times."""
+        if here.guard is None or there.rtp.rewriter is not None or there.guard is None or there.guard.sent.head:
+            return
+        progress = here.guard.received
+        if there.guard.told == here.guard.own and progress.rolled_over:
+            ssrc, index = progress.last()
+            continuity = Continuity.renamed(progress.head, ssrc + (index >> 16) & 0xFFFFFFFF, there.formats)
+            there.rtp.rewriter = Rewriter(there.rtp.outlet(), continuity)
+
+    def outlet(self) -> Endpoint:
+        """Takes what is to be heard here."""
+        guard = self.line.guard if self.line is not None else None
+        return self if guard is None else Sealer(guard, self)
 
     def _fenced(self) -> bool:
         return self.line is None or self.line.fenced
@@ -267,3 +337,16 @@ class Stream:
             line.follow(source)
         self.relink()
         return True
+
+
+def _passes(here: Line, there: Line) -> bool:
+    """SRTP of the peer of `here` can be passed to that of `there` as it is."""
+    if here.guard is None or there.guard is None or there.rtp.rewriter is not None:
+        return False
+    if here.spoken is not None and Conversion(here.spoken, there.formats).needed:
+        return False
+    return there.guard.passes(here.guard)
+
+
+def _both(sinks: list[Sink]) -> Sink:
+    return sinks[0] if len(sinks) == 1 else Fork(*sinks)

@@ -93,7 +93,7 @@ class Continuity:
         self.octets = max(0, octets - HEADER_SIZE * packets)
         payload_type = second & 0x7F
         if payload_type in formats.events:
-            self._event = head[HEADER_SIZE:HEAD_SIZE]
+            self._event = head[HEADER_SIZE:HEAD_SIZE] if len(head) >= HEAD_SIZE else None
             self._event_type = payload_type
         else:
             self.voice = payload_type
@@ -108,6 +108,14 @@ class Continuity:
         self = cls(formats)
         self.ssrc, self.sequence, self.timestamp = rng.getrandbits(32), rng.getrandbits(15), rng.getrandbits(31)
         self.at = now
+        return self
+
+    @classmethod
+    def renamed(cls, head: bytes, ssrc: int, formats: Formats) -> Continuity:
+        """Of a listener who has heard nothing yet, and hears one source under another SSRC. `head`: its last packet."""
+        self = cls(formats)
+        _, self.sequence, self.timestamp, self.source = _read(head)
+        self.ssrc = ssrc
         return self
 
     def leave(self) -> None:

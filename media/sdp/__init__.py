@@ -1,7 +1,8 @@
 """Session descriptions (RFC 8866) on bytes: read what the media plane needs, leave every other byte alone.
 
 `description` reads, `rewrite` puts our address in, `origin` keeps the o= line of a leg, `codecs` says whether
-two answers mean the same to who gets them, `keys` who has whose keys. Pure: no sockets, no clock, no chance.
+two answers mean the same to who gets them, `keys` who has whose keys, `sdes` which they are. Pure: no sockets, no
+clock, no chance.
 """
 
 from media.sdp.codecs import Codec, agree, codecs, formats

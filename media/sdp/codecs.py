@@ -38,6 +38,7 @@ _STATIC = {
     b"34": b"H263/90000",
 }
 _PLAIN = (b"RTP/AVP", b"RTP/AVPF")  # RFC 3551, 4585: neither encrypted nor authenticated
+_SECURE = (b"RTP/SAVP", b"RTP/SAVPF")  # RFC 3711, 5124
 _MEANT = (b"rtpm", b"ptim", b"rtcp")  # of attributes: the first four letters
 _SHARED = (b"crypto", b"ptime", b"key-mgmt")
 
@@ -75,8 +76,9 @@ def _by_payload_type(values: list[bytes]) -> dict[bytes, bytes]:
 
 
 def formats(description: Description, media: Media) -> str:
-    """What the peer takes on this line, as `media.rtp.formats` reads it. "": its packets must not be touched."""
-    if media.proto not in _PLAIN:
+    """What the peer takes on this line, as `media.rtp.formats` reads it. "": its packets must not be touched. Those of
+    SDES must not, either, as long as not all keys are known (`sdes`)."""
+    if media.proto not in _PLAIN and not (media.proto in _SECURE and description.attributes(media, b"crypto")):
         return ""
     lines = description.lines[media.start + 1 : media.stop]
     return _formats(media.formats, tuple([line for line in lines if line[2:6] in _MEANT]))
