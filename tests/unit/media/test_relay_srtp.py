@@ -397,3 +397,28 @@ def test_keys_survive_the_proxy(tmp_path: Path) -> None:
             assert caller.hear_packet().sequence == 4
 
     run(test())
+
+
+def test_without_the_library_encrypted_calls_pass_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "pylibsrtp.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    caplog.set_level("INFO")
+
+    async def test() -> None:
+        async with relay_bed(tmp_path) as bed:
+            assert "srtp" not in bed.plane.capabilities
+            caller, backend, _, _ = await call(bed)
+            await call(bed, "another")
+            offer = await bed.plane.offer("c", "a", "b2", caller.describe())
+            assert keys(offer) == [crypto(caller.name)]
+            answer = await bed.plane.answer("c", "b2", "a", secure(bed, BACKUP, "two").describe(), preview=True)
+            assert keys(answer) == [crypto("two")]
+            with pytest.raises(MediaError, match="the other takes SRTP"):
+                await bed.plane.bridge("c", "a", "another", "a")
+
+    run(test())
+    assert [record.message for record in caplog.records if "SRTP" in record.message] == [
+        "SRTP passes as it is: the relay has no pylibsrtp (pip install 'aqueduct-sip[srtp]')"
+    ]
