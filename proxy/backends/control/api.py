@@ -135,6 +135,7 @@ class Resources:
     channels: int | None = None
     channels_max: int | None = None
     load: float | None = None  # average of one minute
+    cpu_idle: float | None = None  # share of 1
     memory_free: float | None = None  # share of 1
     uptime_s: float | None = None
 

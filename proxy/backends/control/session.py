@@ -49,6 +49,7 @@ class Times:
     quiet_s: float = 1.0  # nothing came for this long: we ask for a sign of life, …
     ping_s: float = 1.0  # … and this long we wait for it
     command_s: float = 5.0
+    answer_s: float = 30.0  # who is called by `originate`
     retry_min_s: float = 0.1
     retry_max_s: float = 5.0
     denied_s: float = 30.0  # a wrong secret does not get better, and its host may ban us
