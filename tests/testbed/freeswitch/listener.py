@@ -37,6 +37,8 @@ class Listener:
         self.events: set[str] = set()
         self.custom: set[str] = set()
         self.commands: list[str] = []
+        self.corked: bytearray | None = None  # what is written in one piece later
+        self.jobs = True  # what `bgapi` asked for comes to an end
         self.held: list[str] | None = None  # answers to `api` that the test lets go later
         stream.on_data = self._data
         stream.on_close = self._gone
@@ -61,9 +63,16 @@ class Listener:
         data = text.encode() if isinstance(text, str) else text
         if self.closed or self.mute:
             return
+        if self.corked is not None:
+            self.corked += data
+            return
         step = self._chunk_bytes or max(1, len(data))
         for start in range(0, len(data), step):
             self._stream.write(data[start : start + step])
+
+    def uncork(self) -> None:
+        corked, self.corked = self.corked, None
+        self.write(bytes(corked or b""))
 
     def event(self, fields: Mapping[str, str], body: str) -> None:
         name = fields["Event-Name"]
@@ -108,7 +117,9 @@ class Listener:
             self.write(f"Content-Type: command/reply\nReply-Text: +OK Job-UUID: {job}\nJob-UUID: {job}\n\n")
             name, _, argument = rest.partition(" ")
             fields = {"Job-UUID": job, "Job-Command": name, "Job-Command-Arg": argument}
-            self._fire("BACKGROUND_JOB", fields, self._api(rest))
+            said = self._api(rest)
+            if self.jobs:
+                self._fire("BACKGROUND_JOB", fields, said)
         elif verb == "event":
             self._subscribe(rest.split())
         elif verb == "exit":

@@ -149,7 +149,7 @@ class FreeSwitch:
             "Caller-Unique-ID": channel.uuid,
         }
 
-    def _full(self, channel: Channel) -> dict[str, str]:
+    def full(self, channel: Channel) -> dict[str, str]:
         """… and with its variables (switch_channel_event_set_extended_data)."""
         return {**self._basic(channel), "variable_uuid": channel.uuid, "variable_sip_call_id": channel.call_id}
 
@@ -158,8 +158,8 @@ class FreeSwitch:
     def call(self, uuid: str, call_id: str, number: str = "3000") -> Channel:
         channel = Channel(uuid, call_id, number, f"sofia/internal/{number}@{self._address[0]}")
         self.channels[uuid] = channel
-        self.fire("CHANNEL_CREATE", self._full(channel))
-        self.fire("CHANNEL_ANSWER", self._full(channel))
+        self.fire("CHANNEL_CREATE", self.full(channel))
+        self.fire("CHANNEL_ANSWER", self.full(channel))
         return channel
 
     def hang_up(self, channel: Channel, q850: int = 16) -> None:
@@ -169,21 +169,21 @@ class FreeSwitch:
                     self.leave(room.name, member)
         self.unbridge(channel)
         del self.channels[channel.uuid]
-        fields = {**self._full(channel), "Hangup-Cause": "NORMAL_CLEARING", "variable_hangup_cause_q850": str(q850)}
+        fields = {**self.full(channel), "Hangup-Cause": "NORMAL_CLEARING", "variable_hangup_cause_q850": str(q850)}
         self.fire("CHANNEL_HANGUP_COMPLETE", fields)
 
     def bridge(self, one: Channel, other: Channel) -> None:
         self.bridges.append((one, other))
         pair = {"Bridge-A-Unique-ID": one.uuid, "Bridge-B-Unique-ID": other.uuid}
-        self.fire("CHANNEL_BRIDGE", {**pair, **self._full(one)})
+        self.fire("CHANNEL_BRIDGE", {**pair, **self.full(one)})
 
     def unbridge(self, channel: Channel) -> None:
         for pair in [pair for pair in self.bridges if channel in pair]:
             self.bridges.remove(pair)
-            self.fire("CHANNEL_UNBRIDGE", self._full(pair[0]))
+            self.fire("CHANNEL_UNBRIDGE", self.full(pair[0]))
 
     def record_call(self, channel: Channel, path: str) -> None:
-        fields = {**self._full(channel), "Record-File-Path": path or channel.record}
+        fields = {**self.full(channel), "Record-File-Path": path or channel.record}
         channel.record = path
         self.fire("RECORD_START" if path else "RECORD_STOP", fields)
 
