@@ -21,6 +21,7 @@ from proxy.health import Health
 from proxy.health.synthetic import Synthetic
 from proxy.net.api import Network
 from proxy.net.timers import Timers
+from proxy.recordings import Recordings, Repair
 from proxy.sip.stack import Stack
 from proxy.sip.times import Times
 from proxy.sip.transport import TcpTransport, UdpTransport
@@ -39,6 +40,7 @@ class Node:
         direct: MediaPlane,
         rng: random.Random,
         rtpengine: RtpenginePlane | None = None,
+        repair: Repair | None = None,
     ) -> None:
         self.settings = settings
         self.loop = loop
@@ -53,6 +55,11 @@ class Node:
         self.reanchors = Reanchors(self.calls, self.backends, self.failovers.open_report, loop)
         Comfort((relay, rtpengine) if rtpengine is not None else (relay,), self.health)
         self.calls.on_live_result = self.health.report_live
+        self.recordings: Recordings | None = None
+        if repair is not None and settings.recordings.folders:
+            self.recordings = Recordings(self.calls, self.backends, repair, loop)
+            self.recordings.hear_of_calls()
+            self.health.subscribe(self.recordings.verdict_changed)
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
         relay.subscribe(self.health.media)
         relay.subscribe(partial(listening.media, self.calls))
@@ -99,6 +106,8 @@ class Node:
         self.health.stop()
         await self.failovers.close()
         await self.reanchors.close()
+        if self.recordings is not None:
+            await self.recordings.close()
         await self.stack.close()
         await self.relay.close()
         await self.direct.close()

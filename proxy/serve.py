@@ -31,6 +31,7 @@ from proxy.lock import Lock
 from proxy.net.api import Network
 from proxy.net.asyncio_network import AsyncioNetwork
 from proxy.node import Node
+from proxy.recordings.worker import repair
 from proxy.sip.lookup import DnsLookup, read_hosts
 from proxy.sip.resolver import Resolver
 from proxy.text import counted
@@ -63,7 +64,7 @@ async def _serve(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
     direct = DirectPlane(loop, rng, settings.media.seen_as)
     relay = await RelayPlane.start(relay_options(settings), rng) if settings.uses_media("relay") else direct
     rtpengine = await start_rtpengine(settings, rng) if settings.uses_media("rtpengine") else None
-    node = Node(settings, loop, AsyncioNetwork(loop), relay, direct, rng, rtpengine)
+    node = Node(settings, loop, AsyncioNetwork(loop), relay, direct, rng, rtpengine, repair)
     node.synthetic.callers.update(synthetic_callers(settings, node.network, rng))
     await node.start()
     carried = tuple(dict.fromkeys(listen.transport for listen in settings.sip.listen))

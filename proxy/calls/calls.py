@@ -25,7 +25,7 @@ from proxy.net.api import Address
 from proxy.sip.client_transaction import InviteClientTransaction, OnResponse
 from proxy.sip.dialog import Dialog, without_tag
 from proxy.sip.flow import Flow
-from proxy.sip.message import Field, Request, Response
+from proxy.sip.message import Field, Message, Request, Response
 from proxy.sip.server_transaction import InviteServerTransaction, ServerTransaction
 from proxy.sip.stack import Stack
 from proxy.sip.uri import user_of
@@ -73,6 +73,8 @@ class Calls:
         self.on_standby_lost: Callable[[Call, str], None] = lambda call, why: None
         self.on_bonded: Callable[[Call], None] = lambda call: None  # its bond is another one
         self.on_ended: Callable[[Call], None] = lambda call: None
+        self.on_recording: Callable[[Call, Leg, Message], None] = lambda call, leg, message: None  # it tells of one
+        self.recorded: Callable[[Call], tuple[Field, ...]] = lambda call: ()  # what a backup is told of its recording
         self.on_live_result: Callable[[Backend, bool], None] = lambda backend, ok: None
         stack.core = self
 

@@ -61,6 +61,9 @@ class Pairs:
         backend = leg.backend
         if backend is None or not self._calls.backends.pool_of(backend).settings.recover:
             return False
+        recorded = message.get(b"x-aqueduct-recording") is not None
+        if recorded and message.get(b"x-aqueduct-conference") is None:
+            self._calls.on_recording(call, leg, message)
         for kind, header in _HEADERS:
             value = message.get(header)
             if value is not None:
@@ -70,7 +73,7 @@ class Pairs:
                 else:
                     self.leave(call)
                 return True
-        return False
+        return recorded
 
     def join(self, call: Call, kind: str, name: bytes) -> None:
         if call.bond is not None and (call.bond.kind, call.bond.name) == (kind, name):

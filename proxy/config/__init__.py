@@ -10,6 +10,7 @@ from proxy.config.settings import (
     MediaSettings,
     NodeSettings,
     PoolSettings,
+    RecordingSettings,
     RecoverySettings,
     Role,
     RouteSettings,
@@ -18,7 +19,7 @@ from proxy.config.settings import (
     SipSettings,
     SyntheticSettings,
 )
-from proxy.config.values import WILDCARDS, Listen, MediaHost, PortRange, Transport
+from proxy.config.values import WILDCARDS, Folder, Listen, MediaHost, PortRange, Transport
 
 __all__ = [
     "WILDCARDS",
@@ -28,6 +29,7 @@ __all__ = [
     "DockerSettings",
     "ExecSettings",
     "Fault",
+    "Folder",
     "HealthSettings",
     "HookSettings",
     "Listen",
@@ -38,6 +40,7 @@ __all__ = [
     "PoolSettings",
     "PortRange",
     "PowerSettings",
+    "RecordingSettings",
     "RecoverySettings",
     "Role",
     "RouteSettings",

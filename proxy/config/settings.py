@@ -16,6 +16,7 @@ from proxy.config.power import PowerSettings
 from proxy.config.section import Name, Section
 from proxy.config.values import (
     AddressValue,
+    FolderValues,
     HostValues,
     Listen,
     ListenValue,
@@ -112,6 +113,16 @@ class MediaSettings(Section):
     def seen_as(self) -> str:
         """What stands for us in the o= line, which has room for one address."""
         return self.address[0].advertised
+
+
+class RecordingSettings(Section):
+    """Recordings that backends make, to be whole after the death of one (docs/recordings.md). Needs media: relay."""
+
+    folders: FolderValues = ()
+    """Folders of recordings that this node shares with the backends; /var/spool/asterisk/monitor=/mnt/{backend} where
+    one is mounted elsewhere here ({backend} is its name). None: nothing is kept, and nothing is repaired."""
+    keep_s: int = Field(default=10, ge=7, le=60)
+    """So much of each recorded stream the relay keeps: 14 kB a second. A backend may lose the last 4 s."""
 
 
 class SyntheticSettings(Section):
@@ -278,6 +289,8 @@ class Settings(Section):
     """Signalling."""
     media: MediaSettings = MediaSettings()
     """Media."""
+    recordings: RecordingSettings = RecordingSettings()
+    """What backends record."""
     pools: dict[Name, PoolSettings] = Field(min_length=1)
     """Pools of backends by name."""
     routes: tuple[RouteSettings, ...] = Field(min_length=1)

@@ -80,11 +80,32 @@ def parse_media_host(value: Any) -> MediaHost:
     return host
 
 
+class Folder(NamedTuple):
+    """A folder of files that is shared with backends: its path there, and here."""
+
+    there: str
+    here: str
+
+    def __str__(self) -> str:
+        return self.there if self.there == self.here else f"{self.there}={self.here}"
+
+
+def parse_folder(value: Any) -> Folder:
+    """`/var/spool/asterisk/monitor`, or where it is mounted elsewhere here `/var/spool/asterisk/monitor=/mnt/as1`."""
+    if isinstance(value, Folder):
+        return value
+    there, equals, here = str(value).partition("=")
+    folder = Folder(there.rstrip("/") or there, here if equals else there)
+    if not folder.there.startswith("/") or not folder.here.startswith("/"):
+        raise ValueError("an absolute path, or two like /var/spool/asterisk/monitor=/mnt/recordings")
+    return folder
+
+
 def one_or_more(value: Any) -> Any:
     """A list may be written as its only entry, and an empty one as null."""
     if value is None:
         return ()
-    return value if isinstance(value, list | tuple) and not isinstance(value, MediaHost) else (value,)
+    return value if isinstance(value, list | tuple) and not isinstance(value, MediaHost | Folder) else (value,)
 
 
 def parse_address(value: Any, default_port: int = SIP_PORT) -> Address:
@@ -198,6 +219,8 @@ AddressValue = Annotated[tuple[str, int], BeforeValidator(parse_address), _AS_TE
 NgAddressValue = Annotated[tuple[str, int], BeforeValidator(parse_ng_address), _AS_TEXT, Like("192.0.2.21:2223")]
 ListenValue = Annotated[Listen, BeforeValidator(parse_listen), _AS_TEXT, Like("udp:192.0.2.1:5060")]
 PortRangeValue = Annotated[PortRange, BeforeValidator(parse_port_range), _AS_TEXT, Like("20000-29999")]
+FolderValue = Annotated[Folder, BeforeValidator(parse_folder), _AS_TEXT, Like("/var/spool/asterisk/monitor")]
+FolderValues = Annotated[tuple[FolderValue, ...], BeforeValidator(one_or_more)]
 NetworkValue = Annotated[Network, BeforeValidator(parse_network), _AS_TEXT, Like("10.0.0.0/8")]
 PatternValue = Annotated[re.Pattern[str], BeforeValidator(parse_pattern), _AS_TEXT, Like("^9.*")]
 CommandValue = Annotated[tuple[str, ...], BeforeValidator(parse_command), Like("/usr/local/bin/start-as2 --now")]

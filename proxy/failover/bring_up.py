@@ -192,6 +192,7 @@ def told(calls: Calls, call: Call, old: Leg, state: str, why: str) -> tuple[Fiel
         mates = (own("Pair", name) if bond.kind == PAIR else own("Conference", name),)
     return (
         *mates,
+        *calls.recorded(call),
         own("Call", call.id),
         own("State", state),
         own("Recovered-From", old.backend.name),

@@ -6,3 +6,8 @@ fills the time until the next one began, `manifest` says what belongs together, 
 
 Heavy work (numpy) is done in a process of its own, `worker`.
 """
+
+from proxy.recordings.recording import Repair
+from proxy.recordings.recordings import Recordings
+
+__all__ = ["Recordings", "Repair"]

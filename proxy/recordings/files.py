@@ -13,19 +13,14 @@ from pathlib import Path
 import numpy as np
 
 from media.rtp import g711
+from proxy.recordings.kinds import ALAW, LINEAR, MULAW, WAV
 
 RATE_HZ = g711.SAMPLE_RATE
-_RAW_LAWS = {
-    **dict.fromkeys((".ulaw", ".ul", ".mu", ".pcm"), g711.PCMU),
-    **dict.fromkeys((".alaw", ".al"), g711.PCMA),
-}
-_RAW_LINEAR = (".sln", ".sln8", ".slin", ".raw")
-_WAV = ".wav"
+_LAWS = {**dict.fromkeys(MULAW, g711.PCMU), **dict.fromkeys(ALAW, g711.PCMA)}
 _RIFF = struct.Struct("<4sI4s")
 _CHUNK = struct.Struct("<4sI")
 _FORMAT = struct.Struct("<HHIIHH")
 _PCM = 1
-SUFFIXES = frozenset((_WAV, *_RAW_LAWS, *_RAW_LINEAR))
 
 Samples = g711.Samples
 
@@ -37,11 +32,11 @@ class AudioFileError(Exception):
 def read(file: Path) -> Samples:
     """All samples that are there, whatever its header says of their number. Raises AudioFileError, OSError."""
     data, suffix = file.read_bytes(), file.suffix.lower()
-    if suffix == _WAV:
+    if suffix == WAV:
         return _linear(_wav_data(file, data))
-    if suffix in _RAW_LAWS:
-        return g711.decode(data, _RAW_LAWS[suffix])
-    if suffix in _RAW_LINEAR:
+    if suffix in _LAWS:
+        return g711.decode(data, _LAWS[suffix])
+    if suffix in LINEAR:
         return _linear(data)
     raise AudioFileError(f"{file}: files of kind {suffix or '?'!r} are not known here")
 
@@ -75,10 +70,10 @@ def _wav_data(file: Path, data: bytes) -> bytes:
 def encoded(file: Path, samples: Samples) -> bytes:
     """What a whole file of that name has in it."""
     suffix = file.suffix.lower()
-    if suffix in _RAW_LAWS:
-        return g711.encode(samples, _RAW_LAWS[suffix])
+    if suffix in _LAWS:
+        return g711.encode(samples, _LAWS[suffix])
     data = samples.astype("<i2").tobytes()
-    return wav_header(len(data)) + data if suffix == _WAV else data
+    return wav_header(len(data)) + data if suffix == WAV else data
 
 
 def wav_header(data_bytes: int) -> bytes:
