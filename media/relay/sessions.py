@@ -82,7 +82,7 @@ class Sessions:
             giver.proposed = sdes.proposals(description)
         else:
             self._agree(session, giver, taker, description, record)
-            if not record and giver.ring and taker.ring:
+            if not record:
                 sdes.keep_told(description, giver.ring, taker.ring)
         lines = taker.lines
         ports = [lines[number] & 0xFFFF if number < len(lines) else 0 for number in range(len(description.media))]
@@ -248,13 +248,10 @@ class Sessions:
 
     def _agree_keys(self, giver: Leg, taker: Leg, answered: tuple[sdes.Lines, ...], record: bool) -> None:
         """Who is not told of an answer goes on with the keys that he was told before."""
-        if answered or giver.ring or taker.ring:
-            if answered and not self.suites and not self._warned:
-                self._warned = True
-                log.info("SRTP passes as it is: the relay has no pylibsrtp (pip install 'aqueduct-sip[srtp]')")
-            giver.ring, offerer = sdes.settle(taker.proposed, answered, giver.ring, self.suites)
-            if record and taker.proposed:
-                taker.ring = offerer
+        if answered and not self.suites and not self._warned:
+            self._warned = True
+            log.info("SRTP passes as it is: the relay has no pylibsrtp (pip install 'aqueduct-sip[srtp]')")
+        sdes.agree(giver, taker, answered, self.suites, told=record)
         for leg in (giver, taker):
             leg.secure(answered)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from media.rtp.srtp import MASTER_OCTETS
 from media.sdp.description import Description, Media
@@ -33,6 +33,13 @@ class Keys(NamedTuple):
 Ring = tuple[Keys | None, ...]  # by media line; () where nothing is encrypted
 
 
+class End(Protocol):
+    """One side of an exchange: what its last offer said of keys, and those that it has."""
+
+    proposed: tuple[Lines, ...]
+    ring: Ring
+
+
 def proposals(description: Description) -> tuple[Lines, ...]:
     """By media line; () when there are none at all."""
     if not any(line.startswith(_CRYPTO) for line in description.lines):
@@ -40,7 +47,15 @@ def proposals(description: Description) -> tuple[Lines, ...]:
     return tuple(tuple(description.attributes(media, b"crypto")) for media in description.media)
 
 
-def settle(
+def agree(giver: End, taker: End, answered: tuple[Lines, ...], suites: Collection[str], *, told: bool) -> None:
+    """`giver` has answered. A taker who is not told of it goes on with the keys that he has."""
+    if answered or giver.ring or taker.ring:
+        giver.ring, offerer = _settle(taker.proposed, answered, giver.ring, suites)
+        if told and taker.proposed:
+            taker.ring = offerer
+
+
+def _settle(
     offered: tuple[Lines, ...], answered: tuple[Lines, ...], known: Ring, suites: Collection[str]
 ) -> tuple[Ring, Ring]:
     """The keys of who answered, and of who made the offer, if he is told. `known`: what the first had, which holds for

@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from media.api import Capability, Kept, MediaError, MediaEvent, MediaRestarted, SessionStats, StreamStats
-from media.sdp import Description, Origin, SdpError, is_unspecified, parse, rewrite
+from media.sdp import Description, Origin, SdpError, is_unspecified, parse, rewrite, sdes
 from proxy.net.api import Address
 from tests.sim.liveness import STEADY_S, SimLiveness
 from tests.sim.loop import ProcessLoop, SimulatedLoop
@@ -74,6 +74,8 @@ class Leg:
         self.streams: list[Stream] = []
         self.fenced = False
         self.formats: frozenset[bytes] = frozenset()  # that its peer takes, of the first line
+        self.proposed: tuple[sdes.Lines, ...] = ()
+        self.ring: sdes.Ring = ()
 
 
 class Session:
@@ -154,6 +156,7 @@ class SimMedia:
         self._rng = rng
         self._sessions: dict[str, Session] = {}
         self.counters: dict[str, int] = {}
+        self.suites: frozenset[str] = frozenset()  # of SRTP that it can terminate
         self._behind: dict[int, tuple[str, str, int]] = {}  # port -> session, leg, line
         self._bridged: dict[Party, tuple[Party, ...]] = {}  # whom each party of a bridge or mix hears
         self._next_port = 20_000
@@ -209,13 +212,13 @@ class SimMedia:
     def offer(
         self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False
     ) -> asyncio.Future[bytes]:
-        return self._answer_at_once(self._pass, session, source, target, sdp, not preview)
+        return self._answer_at_once(self._pass, session, source, target, sdp, True, not preview)
 
     def answer(
         self, session: str, source: str, target: str, sdp: bytes, *, preview: bool = False
     ) -> asyncio.Future[bytes]:
         def connect() -> bytes:
-            body = self._pass(session, source, target, sdp, not preview)
+            body = self._pass(session, source, target, sdp, False, not preview)
             state = self._sessions[session]
             if state.connected is None:
                 state.connected = (source, target)
@@ -223,14 +226,21 @@ class SimMedia:
 
         return self._answer_at_once(connect)
 
-    def _pass(self, session: str, source: str, target: str, sdp: bytes, record: bool) -> bytes:
+    def _pass(self, session: str, source: str, target: str, sdp: bytes, is_offer: bool, record: bool) -> bytes:
         try:
             description = parse(sdp)
         except SdpError as error:
             raise MediaError(f"session {session}: leg {source}: {error}") from error
         state = self._sessions.setdefault(session, Session())
-        self._hear(self._leg(session, state, source, len(description.media)), description)
+        giver = self._leg(session, state, source, len(description.media))
+        self._hear(giver, description)
         leg = self._leg(session, state, target, len(description.media))
+        if is_offer:
+            giver.proposed = sdes.proposals(description)
+        else:
+            sdes.agree(giver, leg, sdes.proposals(description), self.suites, told=record)
+            if not record:
+                sdes.keep_told(description, giver.ring, leg.ring)
         rest = rewrite(description, b"c=" + self._connection, leg.ports)
         return leg.origin.stamp(rest, self._connection, record)
 

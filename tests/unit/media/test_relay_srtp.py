@@ -409,7 +409,7 @@ def test_without_the_library_encrypted_calls_pass_as_they_are(
     async def test() -> None:
         async with relay_bed(tmp_path) as bed:
             assert "srtp" not in bed.plane.capabilities
-            caller, backend, _, _ = await call(bed)
+            caller, _, _, _ = await call(bed)
             await call(bed, "another")
             offer = await bed.plane.offer("c", "a", "b2", caller.describe())
             assert keys(offer) == [crypto(caller.name)]
