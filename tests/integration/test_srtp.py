@@ -1,6 +1,7 @@
 """Encrypted media through the proxy and through a failover: the keys of the phone and of the backend that it talks to.
 
-The relay passes SRTP on as it is; whoever hears the right tone has the right keys. PJSIP's phones and real Asterisk.
+Whoever hears the right tone has the right keys. With SDES the phones are not told of the backup's: the relay stands
+between. PJSIP's phones and real Asterisk.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ def test_encrypted_calls_go_on(secure: tuple[Site, bool]) -> None:
             await until_heard(tone, [PRIMARY_HZ])
             await until_heard(echo, [SAYS_HZ])
             assert (await tone.secured())["srtp"], (await tone.secured())["dump"]
+            told = [len(call.media) for call in (tone, echo)]
             struck_at = await kill(site)
             await until_heard(tone, [BACKUP_HZ])
             await until_heard(echo, [SAYS_HZ])  # both ways
@@ -53,6 +55,41 @@ def test_encrypted_calls_go_on(secure: tuple[Site, bool]) -> None:
             ]
             print(f"gaps: {gaps_s}")
             assert max(gaps_s) < GAP_S_MAX
+            assert dtls or [len(call.media) for call in (tone, echo)] == told  # no re-INVITE
+            await hang_up(site, tone, echo)
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def hot_site(tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        yield start_site(stack, tmp_path, pool={"standby": "hot"}, additions={"pjsip.conf": SDES})
+
+
+def test_a_hot_standby_has_keys_of_its_own_and_takes_over_at_once(hot_site: Site) -> None:
+    site = hot_site
+
+    async def scenario() -> None:
+        async with Phones(CALLER, srtp=MANDATORY) as phones:
+            tone = await phones.call(uri(site, TONE), says=SAYS_HZ, listens=[PRIMARY_HZ, BACKUP_HZ])
+            echo = await phones.call(uri(site, ECHO), says=SAYS_HZ, listens=[SAYS_HZ])
+            await until_heard(tone, [PRIMARY_HZ])
+            await until_heard(echo, [SAYS_HZ])
+            await until_channels(site.backup, 2)
+            told = [len(call.media) for call in (tone, echo)]
+            struck_at = await kill(site)
+            await until_heard(tone, [BACKUP_HZ])
+            await until_heard(echo, [SAYS_HZ])
+            gaps_s = [
+                await tone.longest_gap_s(struck_at, [PRIMARY_HZ, BACKUP_HZ]),
+                await echo.longest_gap_s(struck_at, [SAYS_HZ]),
+            ]
+            print(f"gaps: {gaps_s}")
+            assert max(gaps_s) < GAP_S_MAX
+            assert [len(call.media) for call in (tone, echo)] == told
+            (report,) = site.proxy.ask("failovers")
+            assert [result["standby"] for result in report["results"]] == [True, True]
             await hang_up(site, tone, echo)
 
     asyncio.run(scenario())
