@@ -48,6 +48,7 @@ class Times:
     sync_s: float = 10.0
     quiet_s: float = 1.0  # nothing came for this long: we ask for a sign of life, …
     ping_s: float = 1.0  # … and this long we wait for it
+    report_s: float = 10.0  # how loaded it is, where that has to be asked for
     command_s: float = 5.0
     answer_s: float = 30.0  # who is called by `originate`
     retry_min_s: float = 0.1
@@ -96,6 +97,9 @@ class Session(ABC, Generic[M]):
     @abstractmethod
     async def _ping(self) -> None:
         """Ask for a sign of life. Whatever comes is one."""
+
+    async def _report(self) -> None:
+        """Ask how loaded it is, and tell. Not all have to be asked."""
 
     @abstractmethod
     def _forget(self, error: ControlError) -> None:
@@ -213,17 +217,20 @@ class Session(ABC, Generic[M]):
 
     async def _watch(self) -> None:
         loop, times = asyncio.get_running_loop(), self._times
+        report_at = loop.time()
         while True:
-            quiet_s = loop.time() - self._heard_at
-            if quiet_s < times.quiet_s:
-                await asyncio.sleep(times.quiet_s - quiet_s)
+            now, ping_at = loop.time(), self._heard_at + times.quiet_s
+            report = now >= report_at
+            if report:
+                report_at = now + times.report_s
+            elif now < ping_at:
+                await asyncio.sleep(min(report_at, ping_at) - now)
                 continue
-            asked_at = loop.time()
             try:
                 async with asyncio.timeout(times.ping_s):
-                    await self._ping()
+                    await (self._report() if report else self._ping())
             except TimeoutError:
-                if self._heard_at <= asked_at:
+                if self._heard_at <= now:
                     raise
 
     # Bytes
