@@ -36,6 +36,7 @@ ALLOWED = (
     "RecordingFinished",
     "RecordingFailed",
     "ApplicationReplaced",
+    "RESTResponse",  # or the answers are kept back too
 )
 _MACHINERY = ("CBAnn/", "CBRec/")  # the voices and the recorder of a ConfBridge
 
