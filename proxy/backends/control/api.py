@@ -54,6 +54,8 @@ class Lost:
 
 @dataclass(slots=True, frozen=True)
 class ChannelUp:
+    """Told again when the Call-ID is known later than the channel."""
+
     channel: str
     sip: str  # Call-ID of the leg; "" when it is not known, or no SIP at all
     name: str  # for people: PJSIP/sbc-00000001
