@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from random import Random
 from uuid import UUID
 
-from proxy.backends.control.api import Ability, ControlError, Event, Loss, Up
+from proxy.backends.control.api import Ability, ChannelUp, ControlError, Event, Loss, Up
 from proxy.backends.control.esl_codec import (
     API_RESPONSE,
     AUTH_REQUEST,
@@ -43,6 +43,7 @@ ASKED_MAX = 256  # questions about single channels that are under way at once
 
 # What an api says when it failed: most begin with a dash, those of mod_conference do not.
 _FAILED = re.compile(r"-|Usage|Invalid|Non-Existant|No |.* not found")
+_GONE = ("-ERR", "-USAGE")
 _WORD = re.compile(r"[^\s'\"\\{}\[\]|,^$&;`<>]+")
 _VERSION = re.compile(r"FreeSWITCH (?:version:? )?([^\s(]+)", re.IGNORECASE)
 
@@ -160,10 +161,8 @@ class EslSession(Session[Frame]):
             some = channels[start : start + ASKED_MAX]
             said = await asyncio.gather(*(self._ask(question) for row in some for question in _questions(row)))
             for row, sip, bugs in zip(some, said[::2], said[1::2], strict=True):
-                # _undef_: no such variable. -ERR: it has gone meanwhile; then its end has been held, or comes.
-                self._tell_all(
-                    self._state.channel(row, "" if sip.startswith(("_undef_", "-ERR", "-USAGE")) else sip, bugs)
-                )
+                if not sip.startswith(_GONE):  # the lists come out of a database that is written a little later
+                    self._tell_all(self._state.channel(row, _call_id(sip), bugs))
         for row in await self._rows("bridged_calls"):
             self._tell_all(self._state.bridge(row))
         self._tell_all(self._state.conferences(await self._ask("api conference xml_list")))
@@ -260,9 +259,27 @@ class EslSession(Session[Frame]):
     def _tell_all(self, events: Iterable[Event]) -> None:
         for each in events:
             self._tell(each)
+            if isinstance(each, ChannelUp) and not each.sip:
+                task = asyncio.get_running_loop().create_task(self._find_out(each))
+                task.add_done_callback(_done)
+
+    async def _find_out(self, up: ChannelUp) -> None:
+        """Events of a conference's members do not have the Call-ID."""
+        said = await self._ask(f"api uuid_getvar {up.channel} sip_call_id")
+        self._tell_all(self._state.call_id(up, _call_id(said)))
 
     def _uuid(self) -> str:
         return str(UUID(int=self._rng.getrandbits(128), version=4))
+
+
+def _done(task: asyncio.Task[None]) -> None:
+    """The session is lost: that has been told."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _call_id(said: str) -> str:
+    return "" if said.startswith(("_undef_", *_GONE)) else said
 
 
 def _questions(row: Mapping[str, object]) -> tuple[str, str]:

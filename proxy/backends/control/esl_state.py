@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from xml.etree import ElementTree
 
@@ -89,6 +89,7 @@ class EslState:
                 # The Unique-ID is the originator's; both headers are there since 1.2.
                 pair = event.get("Bridge-A-Unique-ID", ""), event.get("Bridge-B-Unique-ID", "")
                 if all(pair):
+                    yield from self._channel(event)
                     yield from self._bridge(*pair)
             case "CHANNEL_UNBRIDGE":
                 yield from self._unbridge(event.get("Unique-ID", ""))
@@ -100,12 +101,18 @@ class EslState:
                 yield resources(event)
 
     def _channel(self, event: Mapping[str, str]) -> Iterator[Event]:
-        channel = event.get("Unique-ID", "")
-        sip = event.get("variable_sip_call_id", "")
+        """Also one that was made just before we listened, and was not yet in the list: its next event shows it."""
+        channel, sip = event.get("Unique-ID", ""), event.get("variable_sip_call_id", "")
         known = self._channels.get(channel)
         if channel and (known is None or (sip and sip != known)):  # an outbound leg may get its Call-ID late
             self._channels[channel] = sip
             yield ChannelUp(channel, sip, event.get("Channel-Name", ""), event.get("Caller-Destination-Number", ""))
+
+    def call_id(self, up: ChannelUp, sip: str) -> Iterator[Event]:
+        """The Call-ID of a channel that was told without."""
+        if self._channels.get(up.channel) == "" and sip:
+            self._channels[up.channel] = sip
+            yield replace(up, sip=sip)
 
     def _down(self, event: Mapping[str, str]) -> Iterator[Event]:
         channel = event.get("Unique-ID", "")
@@ -168,6 +175,7 @@ class EslState:
         channel = event.get("Unique-ID", "")
         if not channel or not number:  # who records is a member without a channel
             return
+        yield from self._channel(event)
         moderator = event.get("Member-Type") == "moderator"
         yield from self._present(
             name, number, channel, moderator, muted=event.get("Speak") == "false", deaf=event.get("Hear") == "false"

@@ -33,7 +33,7 @@ from proxy.backends.control.esl import EslSession
 from proxy.backends.control.session import SLICE
 from tests.sim.loop import VirtualLoop
 from tests.sim.network import SimNetwork
-from tests.testbed.freeswitch.server import CORE, FreeSwitch, Room
+from tests.testbed.freeswitch.server import CORE, Channel, FreeSwitch, Room
 
 US, THERE, PORT = "10.0.0.1", "10.0.0.2", 8021
 UP = Up("FreeSWITCH 1.10.11-release+git~20231222T180831Z~f24064f7c9~64bit", CORE)
@@ -161,16 +161,44 @@ def test_events_that_are_older_than_the_list_are_not_told_twice() -> None:
     simulate(main)
 
 
-def test_who_hangs_up_while_channels_are_listed_is_told_up_and_down() -> None:
+def test_who_hangs_up_while_channels_are_listed_is_nobody() -> None:
     async def main(site: Site) -> None:
         alive(site.server)
         server = site.server
         await site.until(lambda: bool(server.listeners) and "api show channels as json" in server.listener.commands)
         server.hang_up(server.channels["uuid-a"])
         await site.until(lambda: Synced() in site.told)
+        assert [event for event in await site.settle() if "uuid-a" in repr(event)] == []
+
+    simulate(main)
+
+
+def test_who_hangs_up_after_he_was_listed_is_told_up_and_down() -> None:
+    async def main(site: Site) -> None:
+        alive(site.server)
+        server = site.server
+        await site.until(lambda: bool(server.listeners) and "api conference xml_list" in server.listener.commands)
+        server.hang_up(server.channels["uuid-a"])
+        await site.until(lambda: Synced() in site.told)
         of_anna = [event for event in site.told if "uuid-a" in repr(event)]
-        assert [type(event) for event in of_anna][-1] is ChannelDown
-        assert of_anna.index(ChannelDown("uuid-a", 16)) < site.told.index(Synced())
+        assert isinstance(of_anna[0], ChannelUp)
+        assert of_anna[-2:] == [ConferenceLeft("3000", "uuid-a"), ChannelDown("uuid-a", 16)]
+        assert site.told[-1] == Synced()
+
+    simulate(main)
+
+
+def test_who_was_not_in_the_list_yet_is_found_in_his_conference() -> None:
+    async def main(site: Site) -> None:
+        await site.synced()
+        channel = Channel("uuid-a", "a@192.0.2.1", "3000", "sofia/internal/a")
+        site.server.channels["uuid-a"] = channel  # no event: it was made before we listened
+        site.server.join("3000", channel)
+        assert await site.settle() == [
+            ChannelUp("uuid-a", "", "sofia/internal/a", "3000"),
+            ConferenceJoined("3000", "uuid-a", moderator=False, muted=False, deaf=False),
+            ChannelUp("uuid-a", "a@192.0.2.1", "sofia/internal/a", "3000"),
+        ]
 
     simulate(main)
 
