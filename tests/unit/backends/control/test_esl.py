@@ -179,11 +179,9 @@ def test_who_hangs_up_after_he_was_listed_is_told_up_and_down() -> None:
         server = site.server
         await site.until(lambda: bool(server.listeners) and "api conference xml_list" in server.listener.commands)
         server.hang_up(server.channels["uuid-a"])
-        await site.until(lambda: Synced() in site.told)
-        of_anna = [event for event in site.told if "uuid-a" in repr(event)]
+        of_anna = [event for event in await site.settle() if "uuid-a" in repr(event)]
         assert isinstance(of_anna[0], ChannelUp)
         assert of_anna[-2:] == [ConferenceLeft("3000", "uuid-a"), ChannelDown("uuid-a", 16)]
-        assert site.told[-1] == Synced()
 
     simulate(main)
 
