@@ -9,6 +9,7 @@ bounded by the decoder. Each protocol adds its codec, its log-in, its questions 
 from __future__ import annotations
 
 import asyncio
+import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -18,6 +19,8 @@ from typing import Generic, Protocol, TypeVar
 
 from proxy.backends.control.api import ControlError, Event, Loss, Lost, Synced, Up
 from proxy.net.api import Address, Network, TcpStream
+
+log = logging.getLogger(__name__)
 
 SLICE = 64  # messages an iteration of the loop: 1 to 2 ms of work
 
@@ -214,6 +217,8 @@ class Session(ABC, Generic[M]):
             self._lose(Loss.DENIED, str(error))
         except (ControlError, WireError) as error:
             self._lose(Loss.PROTOCOL, f"{step}: {error}")
+        except Exception as error:
+            self._own_fault(error)
 
     async def _watch(self) -> None:
         loop, times = asyncio.get_running_loop(), self._times
@@ -263,7 +268,15 @@ class Session(ABC, Generic[M]):
         except WireError as error:
             self._lose(Loss.PROTOCOL, str(error))
             return
+        except Exception as error:
+            self._own_fault(error)
+            return
         self._drain_later = loop.call_soon(self._drain)
+
+    def _own_fault(self, error: Exception) -> None:
+        """Something came that we should have been ready for: a session that begins anew is better than a deaf one."""
+        log.error("control session with %s:%d failed", *self._remote, exc_info=error)
+        self._lose(Loss.PROTOCOL, f"our own fault: {error!r}")
 
     def _closed(self, error: OSError | None) -> None:
         self._lose(Loss.CLOSED, str(error) if error else "the backend closed the connection")

@@ -30,6 +30,7 @@ from proxy.backends.control.api import (
     Up,
 )
 from proxy.backends.control.esl import EslSession
+from proxy.backends.control.esl_codec import Frame
 from proxy.backends.control.session import SLICE
 from tests.sim.loop import VirtualLoop
 from tests.sim.network import SimNetwork
@@ -39,13 +40,25 @@ US, THERE, PORT = "10.0.0.1", "10.0.0.2", 8021
 UP = Up("FreeSWITCH 1.10.11-release+git~20231222T180831Z~f24064f7c9~64bit", CORE)
 
 
+class Session(EslSession):
+    """Fails once when it is told to."""
+
+    fault: Exception | None = None
+
+    def _take(self, message: Frame) -> None:
+        if self.fault is not None:
+            fault, self.fault = self.fault, None
+            raise fault
+        super()._take(message)
+
+
 class Site:
     """A session on one host, FreeSWITCH on another; `told` is what the session said."""
 
     def __init__(self, network: SimNetwork, password: str = "ClueCon", **server: Any) -> None:
         self.network = network
         self.server = FreeSwitch(network.host(THERE), (THERE, PORT), **server)
-        self.session = EslSession(network.host(US, network.loop), (THERE, PORT), password, Random(7))
+        self.session = Session(network.host(US, network.loop), (THERE, PORT), password, Random(7))
         self.told: list[Event] = []
         self.at_first: Callable[[], None] | None = None  # called once, in the turn after the next event
 
@@ -642,3 +655,36 @@ def test_the_end_of_a_recording_after_its_conference_is_nothing_new() -> None:
         assert await site.settle() == []
 
     simulate(main)
+
+
+def test_a_fault_of_our_own_begins_anew_instead_of_being_deaf() -> None:
+    async def main(site: Site) -> None:
+        await site.synced()
+        site.session.fault = KeyError("what")
+        site.server.heartbeat()
+        await site.until(lambda: Synced() in site.told)
+        assert site.lost() == [Lost(Loss.PROTOCOL, "our own fault: KeyError('what')", True)]
+
+    simulate(main)
+
+
+def test_a_listener_that_fails_costs_the_session_nothing() -> None:
+    loop = VirtualLoop()
+    failed: list[str] = []
+
+    async def main() -> None:
+        site = Site(SimNetwork(loop, Random(1)))
+        loop.set_exception_handler(lambda _, context: failed.append(str(context["exception"])))
+        await site.network.host(THERE).process.spawn(site.server.start())
+
+        def listener(event: Event) -> None:
+            site.told.append(event)
+            raise ValueError(type(event).__name__)
+
+        site.session.start(listener)
+        await site.until(lambda: Synced() in site.told)
+        assert site.session.up
+        await site.session.stop()
+
+    loop.run(main())
+    assert failed == ["Up", "Synced"]
