@@ -13,7 +13,7 @@ implementation that can answer at once returns one that is already done, and a c
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -161,9 +161,11 @@ class MediaPlane(Protocol):
         PCMU and PCMA transcoded, else MediaError."""
         ...
 
-    def mix(self, parties: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
-        """Lifeboat of a conference: the (session, leg) of three and more G.711 parties hear each other, until
-        `switch`."""
+    def mix(
+        self, parties: Sequence[tuple[str, str]], muted: Collection[tuple[str, str]] = ()
+    ) -> asyncio.Future[None]:  # fmt: skip
+        """Lifeboat of a conference: the (session, leg) of three and more G.711 parties hear each other, until `switch`.
+        Those who are `muted` hear and are not heard; with one of them, two are enough."""
         ...
 
     def delete(self, session: str, leg: str | None = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from media.api import Capability, Kept, MediaError, MediaEvent, SessionStats
@@ -100,7 +100,9 @@ class DirectPlane:
     def bridge(self, session: str, leg: str, other_session: str, other_leg: str) -> asyncio.Future[None]:
         return self._impossible(session, "bridge")
 
-    def mix(self, parties: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
+    def mix(
+        self, parties: Sequence[tuple[str, str]], muted: Collection[tuple[str, str]] = ()
+    ) -> asyncio.Future[None]:  # fmt: skip
         return self._impossible(parties[0][0], "mix")
 
     def _impossible(self, session: str, what: str) -> asyncio.Future[None]:

@@ -15,6 +15,7 @@ from media.api import MediaPlane
 from media.rtpengine import RtpenginePlane
 from proxy.backends import Backends
 from proxy.calls import TALKING, Calls, listening
+from proxy.conferences import Conferences
 from proxy.config import Listen, Settings
 from proxy.failover import Comfort, Failovers, Reanchors
 from proxy.health import Health
@@ -51,7 +52,8 @@ class Node:
         self.backends = Backends(settings)
         self.calls = Calls(settings, self.stack, self.backends, relay, direct, rng, rtpengine)
         self.health = Health(self.backends, network, loop, rng, sip.listen[0].host, settings.node.name)
-        self.failovers = Failovers(self.calls, self.backends, self.health, loop)
+        self.conferences = Conferences(self.calls, self.backends)
+        self.failovers = Failovers(self.calls, self.backends, self.health, self.conferences, loop)
         self.reanchors = Reanchors(self.calls, self.backends, self.failovers.open_report, loop)
         Comfort((relay, rtpengine) if rtpengine is not None else (relay,), self.health)
         self.calls.on_live_result = self.health.report_live

@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from media.api import (
@@ -122,8 +122,10 @@ class RelayPlane:
     def bridge(self, session: str, leg: str, other_session: str, other_leg: str) -> asyncio.Future[None]:
         return self._at_once(session, lambda: self._sessions.bridge(session, leg, other_session, other_leg))
 
-    def mix(self, parties: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
-        return self._at_once(parties[0][0] if parties else "", lambda: self._sessions.mix(parties))
+    def mix(
+        self, parties: Sequence[tuple[str, str]], muted: Collection[tuple[str, str]] = ()
+    ) -> asyncio.Future[None]:  # fmt: skip
+        return self._at_once(parties[0][0] if parties else "", lambda: self._sessions.mix(parties, muted))
 
     def _at_once(self, session: str, act: Callable[[], None]) -> asyncio.Future[None]:
         future: asyncio.Future[None] = self._loop.create_future()

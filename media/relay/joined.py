@@ -7,7 +7,7 @@ other is decided here, from what they were told and what they told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from media.api import MediaError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Line = tuple[int, str]  # a line of the relay, and the formats that its peer speaks
 PARTIES_MAX = 32  # of a mix
+MUTED = "13=CN/8000"  # as if that were all that its peer speaks: the mixer takes nothing of it
 
 
 class Joined:
@@ -38,10 +39,10 @@ class Joined:
                 del row[place]
 
     def commands(self) -> Iterator[list[Any]]:
-        if len(self.parties) == 2:
+        if len(self.parties) == 2 and not any(spoken == MUTED for row in self.rows for _, spoken in row):
             for (line, spoken), (other, other_spoken) in self.rows:
                 yield ["bridge", line, other, spoken, other_spoken]
-        elif len(self.parties) > 2:
+        elif len(self.parties) >= 2:
             for row in self.rows:
                 yield ["mix", [list(each) for each in row]]
 
@@ -74,9 +75,9 @@ def bridge(first: tuple[str, Session, Leg], second: tuple[str, Session, Leg]) ->
     return Joined([(name, leg.name) for name, _, leg in (first, second)], rows)
 
 
-def mix(parties: Sequence[tuple[str, Session, Leg]]) -> Joined:
+def mix(parties: Sequence[tuple[str, Session, Leg]], muted: Collection[tuple[str, str]]) -> Joined:
     """Raises MediaError when one of them cannot be mixed."""
-    if not 3 <= len(parties) <= PARTIES_MAX:
+    if not (2 if muted else 3) <= len(parties) <= PARTIES_MAX:
         raise MediaError(f"{len(parties)} parties cannot be mixed, but 3 to {PARTIES_MAX}")
     row = []
     for name, session, leg in parties:
@@ -84,7 +85,7 @@ def mix(parties: Sequence[tuple[str, Session, Leg]]) -> Joined:
         audio = first_audio(spoken, own)
         if not line or audio is None or not can_hear(audio, read("0=PCMU/8000")):
             raise MediaError(f"session {name}: leg {leg.name} does not speak G.711 and cannot be mixed")
-        row.append((line, spoken.text))
+        row.append((line, MUTED if (name, leg.name) in muted else spoken.text))
     return Joined([(name, leg.name) for name, _, leg in parties], [row])
 
 

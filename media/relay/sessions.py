@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from media.api import MediaError, MediaFull
@@ -118,8 +118,8 @@ class Sessions:
     def bridge(self, name: str, leg: str, other_name: str, other: str) -> None:
         self._join(joined.bridge(self._party(name, leg), self._party(other_name, other)))
 
-    def mix(self, parties: Sequence[tuple[str, str]]) -> None:
-        self._join(joined.mix([self._party(*party) for party in parties]))
+    def mix(self, parties: Sequence[tuple[str, str]], muted: Collection[tuple[str, str]]) -> None:
+        self._join(joined.mix([self._party(*party) for party in parties], muted))
 
     def _party(self, name: str, leg: str) -> tuple[str, Session, Leg]:
         session = self.by_name.get(name)

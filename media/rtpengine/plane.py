@@ -13,7 +13,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -138,7 +138,9 @@ class RtpenginePlane:
     def bridge(self, session: str, leg: str, other_session: str, other_leg: str) -> asyncio.Future[None]:
         return self._failed(f"session {session}: rtpengine does not bridge sessions here")
 
-    def mix(self, parties: Sequence[tuple[str, str]]) -> asyncio.Future[None]:
+    def mix(
+        self, parties: Sequence[tuple[str, str]], muted: Collection[tuple[str, str]] = ()
+    ) -> asyncio.Future[None]:  # fmt: skip
         return self._failed("rtpengine does not mix here")
 
     def delete(self, session: str, leg: str | None = None) -> None:

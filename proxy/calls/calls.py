@@ -72,6 +72,8 @@ class Calls:
         self.on_settled: Callable[[Call], None] = lambda call: None  # it stands, or descriptions have been exchanged
         self.on_standby_lost: Callable[[Call, str], None] = lambda call, why: None
         self.on_bonded: Callable[[Call], None] = lambda call: None  # its bond is another one
+        self.on_conference: Callable[[Call, Leg, Message], None] = lambda call, leg, message: None  # it tells of one
+        self.prefer: Callable[[Pool, bytes], Backend | None] = lambda pool, user: None  # for a new call to that user
         self.on_ended: Callable[[Call], None] = lambda call: None
         self.on_recording: Callable[[Call, Leg, Message], None] = lambda call, leg, message: None  # it tells of one
         self.recorded: Callable[[Call], tuple[Field, ...]] = lambda call: ()  # what a backup is told of its recording
@@ -144,7 +146,7 @@ class Calls:
             self.counts["no_route"] += 1
             transaction.reply(404)
             return
-        backend = replaces.backend_of(self, request)
+        backend = replaces.backend_of(self, request) or self.prefer(pool, user_of(request.uri))
         if backend is None or not backend.usable(self.now()):
             backend = pool.select(self.now(), self.rng)
         if backend is None:

@@ -70,6 +70,8 @@ class Pairs:
                 name = value.strip()[:NAME_BYTES_MAX]
                 if name:
                     self.join(call, kind, name)
+                    if kind == CONFERENCE:
+                        self._calls.on_conference(call, leg, message)
                 else:
                     self.leave(call)
                 return True

@@ -18,6 +18,7 @@ from proxy.backends import Backend
 from proxy.calls import ENDED, TALKING, Call, Calls, Leg, session_timer
 from proxy.calls.headers import own
 from proxy.calls.pairs import PAIR
+from proxy.conferences import Conferences
 from proxy.failover.pace import Pace
 from proxy.failover.survivor import Hopeless, check, offer_of
 from proxy.sip.client_transaction import InviteClientTransaction
@@ -181,7 +182,9 @@ class BringUp:
         return final.result(), placed
 
 
-def told(calls: Calls, call: Call, old: Leg, state: str, why: str) -> tuple[Field, ...]:
+def told(
+    calls: Calls, conferences: Conferences, call: Call, old: Leg, state: str, why: str
+) -> tuple[Field, ...]:  # fmt: skip
     """What a backend is told of a session that another one had, on its leg `old` (docs/failover.md)."""
     assert old.backend
     talked = int(calls.now() - call.answered_at) if call.state == TALKING else 0
@@ -189,7 +192,7 @@ def told(calls: Calls, call: Call, old: Leg, state: str, why: str) -> tuple[Fiel
     mates: tuple[Field, ...] = ()
     if bond is not None:
         name = bond.name.decode(errors="replace")
-        mates = (own("Pair", name) if bond.kind == PAIR else own("Conference", name),)
+        mates = (own("Pair", name),) if bond.kind == PAIR else (own("Conference", name), *conferences.told(call))
     return (
         *mates,
         *calls.recorded(call),

@@ -19,6 +19,7 @@ from media.api import MediaError
 from proxy.backends import Backend
 from proxy.calls import TALKING, Call, Calls, Leg
 from proxy.calls.pairs import PAIR, Bond
+from proxy.conferences import Conferences
 from proxy.config import RecoverySettings
 from proxy.failover.survivor import reinvite_once
 
@@ -38,8 +39,12 @@ class Bypass:
     """`bridged_at` is a clock time; 0: they are not bridged. `backend`: where the first of them was placed, so that
     the others come to the same one. `final`: it is not undone any more."""
 
-    def __init__(self, bond: Bond, parties: Iterable[Party], settle_s: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, bond: Bond, parties: Iterable[Party], muted: Callable[[Call], bool], settle_s: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
         self.bond = bond
+        self._muted = muted
         self.parties = {party.call.id: party for party in parties}
         self.bridged_at = 0.0
         self.backend: Backend | None = None
@@ -56,10 +61,11 @@ class Bypass:
         """Connect them to each other. Raises MediaError."""
         first, *others = parties = list(self.parties.values())
         media = first.call.media
-        if len(parties) == 2:
+        muted = [(party.call.id, party.person.name) for party in parties if self._muted(party.call)]
+        if len(parties) == 2 and not muted:
             future = media.bridge(first.call.id, first.person.name, others[0].call.id, others[0].person.name)
         else:
-            future = media.mix([(party.call.id, party.person.name) for party in parties])
+            future = media.mix([(party.call.id, party.person.name) for party in parties], muted)
         future.add_done_callback(self._bridged)
         if future.done():
             future.result()
@@ -144,8 +150,9 @@ class Bypass:
 
 
 class Bypasses:
-    def __init__(self, calls: Calls, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, calls: Calls, conferences: Conferences, loop: asyncio.AbstractEventLoop) -> None:
         self._calls = calls
+        self._conferences = conferences
         self._loop = loop
         self._of: dict[str, Bypass] = {}  # by call id
 
@@ -289,7 +296,11 @@ class Bypasses:
                 and fit(call)
             ]
             if len(parties) >= 2:
-                yield Bypass(bond, parties, settle_s, self._loop)
+                yield Bypass(bond, parties, self._muted, settle_s, self._loop)
+
+    def _muted(self, call: Call) -> bool:
+        participant = self._conferences.participant(call)
+        return participant is not None and participant.muted
 
     def _recovery(self, backend: Backend) -> RecoverySettings:
         return self._calls.backends.pool_of(backend).settings.recovery

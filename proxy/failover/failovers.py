@@ -16,9 +16,10 @@ from typing import Any
 
 from proxy.backends import Admin, Backend, Backends, Verdict
 from proxy.calls import TALKING, Call, Calls, Leg
+from proxy.conferences import Conference, Conferences, Rebuilt, put_right
 from proxy.failover.bypass import Bypasses
 from proxy.failover.pace import Pace
-from proxy.failover.plan import Kind, Step, kind_of, plan
+from proxy.failover.plan import Step, kind_of, plan
 from proxy.failover.policy import Refusal, RefusedOrder, decide
 from proxy.failover.recovery import Recovery
 from proxy.failover.report import ENDED, LOST, MOVED, STAYED, CallResult, Report
@@ -36,9 +37,13 @@ TICK_S = 0.05
 
 
 class Failovers:
-    def __init__(self, calls: Calls, backends: Backends, health: Health, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, calls: Calls, backends: Backends, health: Health, conferences: Conferences,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
         self._calls = calls
         self._backends = backends
+        self._conferences = conferences
         self._health = health
         self._loop = loop
         self.reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
@@ -48,14 +53,16 @@ class Failovers:
         self._paces: dict[Backend, Pace] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._recovering: set[str] = set()  # call ids
+        self._rebuilding: dict[Conference, asyncio.Task[Rebuilt | None]] = {}
         self._lost_meanwhile: dict[str, set[Leg]] = {}  # by call id: legs that were lost while the call was ours
-        self.standbys = Standbys(calls, backends, self._pace, loop)
+        self.standbys = Standbys(calls, backends, conferences, self._pace, loop)
         health.subscribe(self._verdict_changed)
         calls.on_leg_lost = self._leg_lost
         calls.on_dialog_unknown = self._dialog_unknown
-        self.bypasses = Bypasses(calls, loop)
+        self.bypasses = Bypasses(calls, conferences, loop)
         calls.on_settled = self._settled
         calls.on_bonded = self._bonded
+        conferences.on_moved = self._conference_moved
         calls.on_ended = self._ended
 
     # -- causes
@@ -70,7 +77,7 @@ class Failovers:
         elif change.verdict is not Verdict.DOWN:
             self.bypasses.cleared(backend)
         pool = self._backends.pool_of(backend)
-        steps = plan(self._calls.live.values(), backend) if change.verdict is Verdict.DOWN else []
+        steps = self._plan(backend) if change.verdict is Verdict.DOWN else []
         ours = [step for step in steps if step.call.id not in self._recovering]
         running = bool(steps) and not ours
         refusal = decide(change.verdict, change.diagnosis, pool, calls=len(steps), running=running)
@@ -92,7 +99,7 @@ class Failovers:
         self._may_move(backend)
         backend.admin = Admin.MAINT
         self._fence(backend)
-        steps = plan(self._calls.live.values(), backend)
+        steps = self._plan(backend)
         report = self._report(backend, "operator", why, steps)
         self._start(self._move(report, backend, steps, alive=False))
         return report
@@ -106,7 +113,7 @@ class Failovers:
         if not move:
             return None
         self.standbys.leave(backend, why="drain")
-        steps = [step for step in plan(self._calls.live.values(), backend) if step.call.state == TALKING]
+        steps = [step for step in self._plan(backend) if step.call.state == TALKING]
         report = self._report(backend, "drain", "operator", steps)
         self._start(self._move(report, backend, steps, alive=True))
         return report
@@ -148,11 +155,15 @@ class Failovers:
         self._start(self._move(report, backend, steps, alive=False))
         return True
 
+    def _plan(self, backend: Backend) -> list[Step]:
+        return plan(self._calls.live.values(), backend, self._conferences)
+
     def _settled(self, call: Call) -> None:
         self.bypasses.settled(call)
         self.standbys.settled(call)
 
     def _bonded(self, call: Call) -> None:
+        self._conferences.bonded(call)
         self.bypasses.bonded(call)
         self.standbys.renew(call)
 
@@ -194,7 +205,9 @@ class Failovers:
         deadline = report.detected_at + settings.deadline_s
         steps = [step for step in steps if step.call.id not in self._recovering]
         self._recovering.update(step.call.id for step in steps)
-        self.bypasses.gather(backend, {step.call.id for step in steps if step.kind is Kind.TALKING}, bridge=not alive)
+        died_at = None if alive else report.detected_at - (report.detection_ms or 0) / 1000
+        self._conferences.begin_move((step.call for step in steps), died_at)
+        self.bypasses.gather(backend, {step.call.id for step in steps if step.kind.talks}, bridge=not alive)
         if not alive:
             self._switch([step for step in steps if self.bypasses.of(step.call) is None])
         try:
@@ -203,6 +216,7 @@ class Failovers:
             ]
             for task in running:
                 report.results.append(await task)
+            await self._rebuilt(report, steps)
         finally:
             self.moving.discard(backend)
         report.finished = True
@@ -227,6 +241,7 @@ class Failovers:
             self._recovering.discard(step.call.id)
             self._lost_meanwhile.pop(step.call.id, None)
             self.bypasses.done(step.call)
+            self._conferences.end_move(step.call)
             self.standbys.settled(step.call)
 
     @staticmethod
@@ -243,7 +258,7 @@ class Failovers:
             deadline = report.detected_at + self._backends.pools[report.pool].settings.recovery.bypass_max_s
         recovery = Recovery(
             self._calls, step, why=report.cause, alive=alive, pace_of=self._pace, deadline=deadline,
-            since=report.detected_at, standbys=self.standbys, bypass=bypass,
+            since=report.detected_at, standbys=self.standbys, bypass=bypass, conferences=self._conferences,
             on_refused=lambda what: self._refused(report, what, step.call),
         )  # fmt: skip
         result = await recovery.run()
@@ -260,6 +275,24 @@ class Failovers:
                 deadline = self._loop.time() + settings.deadline_s
                 return await self._recover(report, Step(call, leg, kind_of(call)), alive=False, deadline=deadline)
         return result
+
+    def _conference_moved(self, conference: Conference) -> None:
+        """Nobody of it is on his way any more: look whether it is as it was, without waiting for other calls."""
+        self._rebuilding[conference] = self._loop.create_task(put_right(self._conferences, conference))
+
+    async def _rebuilt(self, report: Report, steps: list[Step]) -> None:
+        """What became of the conferences of these calls."""
+        for conference in dict.fromkeys(self._conferences.of(step.call) for step in steps):
+            task = self._rebuilding.pop(conference, None) if conference is not None else None
+            if task is None:
+                continue
+            await asyncio.wait((task,))
+            problem = task.exception()
+            if problem is not None:
+                log.error("%s cannot be put right", conference, exc_info=problem)
+            elif (rebuilt := task.result()) is not None:
+                report.note(self._loop.time(), str(rebuilt))
+                log.warning("failover=%d %s", report.id, rebuilt)
 
     def _refused(self, report: Report, what: str, call: Call) -> None:
         if report.note_refusal(self._loop.time(), what, call.id):
@@ -302,8 +335,8 @@ class Failovers:
             stack.request(dialog.request(b"BYE", []), stack.way(dialog, flow), lambda _: None)
 
     async def close(self) -> None:
-        for task in list(self._tasks):
+        for task in (*self._tasks, *self._rebuilding.values()):
             task.cancel()
         if self._tasks:
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*self._tasks, *self._rebuilding.values(), return_exceptions=True)
         await self.standbys.close()

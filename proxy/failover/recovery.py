@@ -19,6 +19,7 @@ from media.api import MediaError
 from proxy.backends import Backend
 from proxy.calls import ENDED, Call, Calls, Leg
 from proxy.calls.listening import listen
+from proxy.conferences import Conferences
 from proxy.failover.bring_up import BringUp, Refused, abandon, told
 from proxy.failover.bypass import Bypass
 from proxy.failover.pace import Pace
@@ -38,7 +39,8 @@ AUDIO_POLL_S = 0.02
 class Recovery:
     def __init__(
         self, calls: Calls, step: Step, *, why: str, alive: bool, pace_of: Callable[[Backend], Pace], deadline: float,
-        since: float, standbys: Standbys, bypass: Bypass | None, on_refused: Callable[[str], None],
+        since: float, standbys: Standbys, bypass: Bypass | None, conferences: Conferences,
+        on_refused: Callable[[str], None],
     ) -> None:  # fmt: skip
         """`alive`: the old backend still works, so this is a planned move. `deadline` and `since` are clock times."""
         self.calls = calls
@@ -51,6 +53,7 @@ class Recovery:
         self.deadline = deadline
         self.since = since
         self.standbys = standbys
+        self.conferences = conferences
         self.on_refused = on_refused
         self.bypass = bypass  # with the calls that this one belongs to
         self.result = CallResult(step.call.id, step.kind.name.lower())
@@ -224,17 +227,22 @@ class Recovery:
             if backend is not None:
                 if self.bypass is not None and self.bypass.backend is None:
                     self.bypass.backend = backend
+                self.conferences.going(self.call, backend)
                 return backend
             await asyncio.sleep(WAIT_FOR_BACKUP_S if not self.tried else 10 * WAIT_FOR_BACKUP_S)
             self.tried.clear()
 
     def _untried(self) -> Backend | None:
         exclude = [*self.tried, self._old()] if self.planned or self._old().fenced else self.tried
-        if self.bypass is not None:  # calls that belong together come to the same one
+        now = self.calls.now()
+        backend = self.conferences.place(self.call, exclude)  # calls that belong together come to the same one
+        if backend is None and self.bypass is not None:
             backend = self.bypass.backend
-            if backend is not None and backend not in exclude and backend.usable(self.calls.now()):
-                return backend
-        return self.calls.backends.pool_of(self._old()).select(self.calls.now(), self.calls.rng, exclude)
+        if backend is not None and backend not in exclude and backend.usable(now):
+            return backend
+        pool = self.calls.backends.pool_of(self._old())
+        roomy = [*exclude, *self.conferences.cramped(self.call)]
+        return pool.select(now, self.calls.rng, roomy) or pool.select(now, self.calls.rng, exclude)
 
     async def _replacement(self) -> tuple[Leg, bytes]:
         """The leg that is to be switched to now. Of calls that belong together, all have theirs by then: until then
@@ -315,7 +323,7 @@ class Recovery:
                 return leg, answer
 
     def _told(self, state: str) -> tuple[Field, ...]:
-        return told(self.calls, self.call, self.dead, state, self.why)
+        return told(self.calls, self.conferences, self.call, self.dead, state, self.why)
 
     # -- afterwards
 
@@ -335,7 +343,7 @@ class Recovery:
 
     async def _last_heard(self) -> float:
         """When the old leg's last packet came, on the media plane's clock; 0 when that is not known."""
-        if not self.call.media.anchors or self.step.kind is not Kind.TALKING:
+        if not self.call.media.anchors or not self.step.kind.talks:
             return 0.0
         try:
             stats = await self.call.media.query(self.call.id)

@@ -22,6 +22,7 @@ from proxy.calls import standby as standby_of
 from proxy.calls.agreement import agrees
 from proxy.calls.listening import listen_beside
 from proxy.calls.standby import Standby
+from proxy.conferences import Conferences
 from proxy.config import CallRule
 from proxy.failover.bring_up import BringUp, Refused, Undisturbed, abandon, told
 from proxy.failover.pace import Pace
@@ -49,9 +50,11 @@ class Wanted:
 
 class Standbys:
     def __init__(
-        self, calls: Calls, backends: Backends, pace_of: Callable[[Backend], Pace], loop: asyncio.AbstractEventLoop
-    ) -> None:
+        self, calls: Calls, backends: Backends, conferences: Conferences, pace_of: Callable[[Backend], Pace],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
         self._calls = calls
+        self._conferences = conferences
         self._backends = backends
         self._pace_of = pace_of
         self._loop = loop
@@ -194,9 +197,9 @@ class Standbys:
             self._retry(call)
             return
         survivor = call.other(replaced)
+        fields = told(calls, self._conferences, call, replaced, "standby", "standby")
         attempt = BringUp(
-            calls, call, survivor, backend, self._pace_of(backend), told(calls, call, replaced, "standby", "standby"),
-            undisturbed=lambda: _undisturbed(call),
+            calls, call, survivor, backend, self._pace_of(backend), fields, undisturbed=lambda: _undisturbed(call)
         )  # fmt: skip
         try:
             leg, answer = await attempt.run()

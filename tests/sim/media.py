@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import Random
 from typing import Any
 
@@ -295,7 +295,7 @@ class SimMedia:
     def bridge(self, session: str, leg: str, other_session: str, other_leg: str) -> asyncio.Future[None]:
         return self.mix([(session, leg), (other_session, other_leg)])
 
-    def mix(self, parties: Sequence[Party]) -> asyncio.Future[None]:
+    def mix(self, parties: Sequence[Party], muted: Collection[Party] = ()) -> asyncio.Future[None]:
         def join() -> None:
             if any(self._find(*party) is None for party in parties):
                 raise MediaError(f"not all known: {parties}")
@@ -309,7 +309,7 @@ class SimMedia:
                 for name, leg in state.legs.items():
                     leg.fenced = name != party[1] and state.forks.get(name) != party[1]
             for party in parties:
-                self._bridged[party] = tuple(each for each in parties if each != party)
+                self._bridged[party] = tuple(each for each in parties if each != party and each not in muted)
 
         return self._answer_at_once(join)
 

@@ -1,4 +1,4 @@
-"""The order of a failover: who talks, who rings, who is on hold; among equals the longest call first."""
+"""The order of a failover: conferences, pairs, who else talks, who rings, who is on hold; then the longest call."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from media.direct import DirectPlane
 from proxy.backends import Backend, Backends
 from proxy.calls import ENDED, RINGING, TALKING, Calls, Leg
 from proxy.calls.call import Call
+from proxy.calls.pairs import CONFERENCE, PAIR, Bond
+from proxy.conferences import Conferences
 from proxy.config import BackendSettings, Settings
 from proxy.failover.plan import Kind, kind_of, plan
 from tests.unit.sip.hand_stack import Bench, FakeFlow
@@ -22,9 +24,8 @@ SDP = b"v=0\r\no=- 1 1 IN IP4 192.0.2.9\r\ns=-\r\nc=IN IP4 192.0.2.9\r\nm=audio 
 
 
 def nobody() -> Calls:
-    settings = Settings.model_validate(
-        {"pools": {"pbx": {"backends": {"dead": {"address": "192.0.2.1"}}}}, "routes": [{"pool": "pbx"}]}
-    )
+    backends = {"dead": {"address": "192.0.2.1"}, "other": {"address": "192.0.2.2"}}
+    settings = Settings.model_validate({"pools": {"pbx": {"backends": backends}}, "routes": [{"pool": "pbx"}]})
     media = DirectPlane(None, random.Random(1), "192.0.2.9")  # type: ignore[arg-type]  # it is never asked
     return Calls(settings, Bench().stack, Backends(settings), media, media, random.Random(1))
 
@@ -41,8 +42,36 @@ def call(name: str, state: str = TALKING, since: float = 0.0, sdp: bytes = SDP, 
     return made
 
 
-def order(*calls: Call) -> list[str]:
-    return [step.call.id for step in plan(calls, DEAD)]
+def bonded(made: Call, kind: str, name: bytes, conferences: Conferences | None = None, **flags: bool) -> Call:
+    made.bond = Bond(kind, name)
+    if conferences is not None:
+        conferences.bonded(made)
+        for flag, value in flags.items():
+            setattr(conferences.participant(made), flag, value)
+    return made
+
+
+def order(*calls: Call, conferences: Conferences | None = None) -> list[str]:
+    return [step.call.id for step in plan(calls, DEAD, conferences or rosters())]
+
+
+def rosters() -> Conferences:
+    calls = nobody()
+    return Conferences(calls, calls.backends)
+
+
+def test_conferences_come_before_pairs_before_others_who_talk() -> None:
+    held = bonded(call("held", sdp=SDP + b"a=sendonly\r\n"), CONFERENCE, b"sales")
+    pair = [bonded(call(name, since=9.0), PAIR, b"p") for name in ("agent", "customer")]
+    member = bonded(call("member", since=10.0), CONFERENCE, b"sales")
+    assert order(call("alone"), held, *pair, member) == ["member", "agent", "customer", "alone", "held"]
+
+
+def test_conferences_with_most_speakers_come_first_and_in_each_the_moderators() -> None:
+    known = rosters()
+    quiet = [bonded(call(f"quiet{n}"), CONFERENCE, b"quiet", known, muted=n > 0) for n in range(3)]
+    lively = [bonded(call(f"lively{n}", since=5.0), CONFERENCE, b"lively", known, moderator=n == 1) for n in range(2)]
+    assert order(*quiet, *lively, conferences=known) == ["lively1", "lively0", "quiet0", "quiet1", "quiet2"]
 
 
 def test_who_talks_comes_before_who_rings_before_who_is_on_hold() -> None:
@@ -70,7 +99,7 @@ def test_only_legs_of_the_dead_backend_are_moved() -> None:
 def test_the_leg_that_is_moved_is_the_one_on_the_dead_backend() -> None:
     outbound = call("outbound", backend=OTHER)
     outbound.a.backend = DEAD
-    (step,) = plan([outbound], DEAD)
+    (step,) = plan([outbound], DEAD, rosters())
     assert step.leg is outbound.a
 
 

@@ -104,6 +104,20 @@ def test_everybody_hears_the_others_and_nobody_himself(tmp_path: Path) -> None:
     run(test())
 
 
+@pytest.mark.parametrize("names", [("ann", "bob"), ("ann", "bob", "cid")])
+def test_who_is_muted_hears_the_others_and_is_heard_by_nobody(names: tuple[str, ...], tmp_path: Path) -> None:
+    async def test() -> None:
+        async with relay_bed(tmp_path) as bed:
+            everybody = await conference(bed)
+            members = {name: everybody[name] for name in names}
+            await bed.plane.mix(parties(members), [("ann", "a")])
+            await talk(members, 0.5)
+            assert all(member.hears(TONES["ann"]) < 0.02 for member in members.values())
+            assert members["ann"].hears(TONES["bob"]) > 0.4
+
+    run(test())
+
+
 def test_the_mix_goes_on_from_what_the_dead_backend_said(tmp_path: Path) -> None:
     async def test() -> None:
         async with relay_bed(tmp_path) as bed:

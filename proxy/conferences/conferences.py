@@ -1,0 +1,384 @@
+"""All conferences of this node: their rosters, kept by what backends say in SIP and over their control sessions.
+
+Who belongs to which conference is the `Bond` of his call (`proxy.calls.pairs`); the roster knows as what. Of a call,
+only the leg in place is believed: what a backend says of a leg that it has lost, or is still to get, changes nothing.
+While a conference is carried over, what it was on the dead backend is what holds.
+
+It never moves a call: it says where one belongs, and what a backup is to be told.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
+
+from proxy.backends import Backend, Backends, Pool
+from proxy.backends.control.api import (
+    ChannelDown,
+    ChannelUp,
+    ConferenceChanged,
+    ConferenceEnded,
+    ConferenceJoined,
+    ConferenceLeft,
+    ControlSession,
+    Event,
+    MemberChanged,
+    Synced,
+)
+from proxy.calls import Call, Calls, Leg
+from proxy.calls.invite import call_id
+from proxy.calls.pairs import CONFERENCE
+from proxy.conferences import headers
+from proxy.conferences.roster import UNNAMED, Conference, Participant, Segment, recording_name
+from proxy.conferences.seats import Room, Seat, Seats
+from proxy.sip.message import Field, Message
+from proxy.sip.uri import user_of
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]  # pool, name
+
+
+class Conferences:
+    def __init__(self, calls: Calls, backends: Backends) -> None:
+        self._calls = calls
+        self._backends = backends
+        self.now = calls.now
+        self._named: dict[Key, Conference] = {}
+        self._of: dict[str, Conference] = {}  # by call id
+        self._users: dict[Key, Counter[str]] = {}  # pool and user dialled -> names of conferences that it led to
+        self._goes_to: dict[Conference, Backend] = {}  # while it is carried over
+        self.moving: set[str] = set()  # ids of calls that are carried over
+        self.seats: dict[str, Seats] = {}  # by backend
+        self.sessions: dict[str, ControlSession] = {}  # by backend, of those that have one
+        self.counts: Counter[str] = Counter()
+        self.on_changed: Callable[[str, str], None] = lambda pool, name: None  # it is another one now, or none
+        self.on_segment: Callable[[Segment], None] = lambda segment: None  # of a recording, when it begins and ends
+        self.on_moved: Callable[[Conference], None] = lambda conference: None  # all that could be carried over are
+        self.on_split: Callable[[Conference], None] = lambda conference: None  # it may have parts on two backends
+        calls.on_conference = self._told
+        calls.prefer = self.prefer
+
+    def __len__(self) -> int:
+        return len(self._named)
+
+    def __iter__(self) -> Iterator[Conference]:
+        return iter(self._named.values())
+
+    def get(self, pool: str, name: str) -> Conference | None:
+        return self._named.get((pool, name))
+
+    def of(self, call: Call) -> Conference | None:
+        return self._of.get(call.id)
+
+    def participant(self, call: Call) -> Participant | None:
+        conference = self._of.get(call.id)
+        return conference.participants[call.id] if conference is not None else None
+
+    def calls_of(self, conference: Conference) -> list[Call]:
+        live = self._calls.live
+        return [live[each.call] for each in conference if each.call in live]
+
+    # -- who belongs to it
+
+    def bonded(self, call: Call) -> None:
+        """The bond of a call is another one now."""
+        leg = self.leg_of(call)
+        name = call.bond.name.decode(errors="replace") if call.bond and call.bond.kind == CONFERENCE else None
+        before = self._of.get(call.id)
+        if before is not None and leg is not None and (before.pool, before.name) == (leg.pool, name):
+            return
+        if before is not None:
+            self._leave(call, before)
+        if name is not None and leg is not None:
+            self._join(call, leg, name)
+
+    def _join(self, call: Call, leg: _Side, name: str) -> None:
+        key = (leg.pool, name)
+        conference = self._named.get(key)
+        if conference is None:
+            conference = self._named[key] = Conference(*key)
+        conference.join(call.id)
+        self._of[call.id] = conference
+        if leg.leg is call.b:
+            self._users.setdefault((leg.pool, _user(call)), Counter())[name] += 1
+        self.on_changed(*key)
+        self.on_split(conference)
+
+    def _leave(self, call: Call, conference: Conference) -> None:
+        del self._of[call.id]
+        conference.leave(call.id)
+        user = (conference.pool, _user(call))
+        learned = self._users.get(user)
+        if learned is not None and conference.name in learned:
+            learned[conference.name] -= 1
+            if not learned[conference.name]:
+                del learned[conference.name]
+            if not learned:
+                del self._users[user]
+        if not conference.participants:
+            self._goes_to.pop(conference, None)
+            self._tell_segment(conference.end_segment(self.now()))
+            del self._named[conference.pool, conference.name]
+        self.on_changed(conference.pool, conference.name)
+
+    # -- what is said of it in SIP
+
+    def _told(self, call: Call, leg: Leg, message: Message) -> None:
+        """A message of a backend bears X-Aqueduct-Conference; the call's bond is up to date."""
+        conference, participant = self._of.get(call.id), self.participant(call)
+        if conference is None or participant is None or leg.backend is None:
+            return
+        for name in ("muted", "deaf"):
+            said = headers.flag(message, name.encode())
+            if said is not None:
+                setattr(participant, name, said)
+        moderator, locked = headers.role(message), headers.flag(message, b"locked")
+        participant.moderator = participant.moderator if moderator is None else moderator
+        conference.locked = conference.locked if locked is None else locked
+        recording = headers.recording(message)
+        if recording is not None:
+            self._recorded(conference, leg.backend, recording)
+        self.on_changed(conference.pool, conference.name)
+
+    # -- what a control session says of it
+
+    def hear(self, backend: Backend, event: Event) -> None:
+        if not self._backends.pool_of(backend).settings.recover:
+            return
+        seats = self.seats.setdefault(backend.name, Seats())
+        seat = seats.take(event)
+        match event:
+            case Synced() if not seats.restarted:  # else its calls are gone with it, and are being carried over
+                self._miss(backend, seats)
+            case ConferenceJoined() | ChannelUp() if seat is not None:
+                self._sits(backend, seats, seat)
+            case ConferenceLeft() | ChannelDown() if seat is not None:
+                self._rose(backend, seat)
+            case MemberChanged() if seat is not None:
+                self._changed(backend, seat, event.talking)
+            case ConferenceChanged() | ConferenceEnded():
+                self._room(backend, event.conference, seats.rooms.get(event.conference, Room()))
+            case _:
+                pass
+
+    def _sits(self, backend: Backend, seats: Seats, seat: Seat) -> None:
+        call = self._in_place(backend, seat.sip)
+        if call is None:
+            return
+        name = seat.conference.encode()
+        if call.id not in self.moving:  # else what it was is what it shall be
+            self._calls.pairs.join(call, CONFERENCE, name)
+            self._take_flags(call, seat)
+        conference = self._of.get(call.id)
+        if conference is not None and conference.name == seat.conference:
+            self._room(backend, seat.conference, seats.rooms.get(seat.conference, Room()))
+
+    def _take_flags(self, call: Call, seat: Seat) -> None:
+        participant = self.participant(call)
+        if participant is not None:
+            participant.seated = True
+            flags = (seat.moderator, seat.muted, seat.deaf)
+            if flags != (participant.moderator, participant.muted, participant.deaf):
+                participant.moderator, participant.muted, participant.deaf = flags
+                self.on_changed(*self._key(call))
+
+    def _rose(self, backend: Backend, seat: Seat) -> None:
+        call = self._in_place(backend, seat.sip)
+        conference = self._of.get(call.id) if call is not None else None
+        stays = conference is None or conference.name != seat.conference
+        if call is not None and call.id not in self.moving and not stays:
+            self._calls.pairs.leave(call)
+
+    def _changed(self, backend: Backend, seat: Seat, talking: bool | None) -> None:
+        call = self._in_place(backend, seat.sip)
+        participant = self.participant(call) if call is not None else None
+        if call is None or participant is None:
+            return
+        if talking is not None:
+            participant.talking = talking
+        self._take_flags(call, seat)
+
+    def _room(self, backend: Backend, name: str, room: Room) -> None:
+        conference = self._named.get((backend.pool, name))
+        if conference is None or backend is not (self._goes_to.get(conference) or self.home(conference)):
+            return
+        if not self.is_moving(conference) and conference.locked != room.locked:
+            conference.locked = room.locked
+            self.on_changed(conference.pool, conference.name)
+        self._recorded(conference, backend, room.recording)
+
+    def _miss(self, backend: Backend, seats: Seats) -> None:
+        """All that sit in a conference there have been told; who is not among them has left."""
+        for conference in list(self):
+            for call in self.calls_of(conference):
+                leg, seated = call.leg_on(backend), conference.participants[call.id].seated
+                if leg is not None and seated and call.id not in self.moving and sip_of(call, leg) not in seats.of:
+                    self._calls.pairs.leave(call)
+
+    def _in_place(self, backend: Backend, sip: str) -> Call | None:
+        """The call whose leg in place on that backend has this Call-ID."""
+        call = self._calls.live.get(sip.rpartition("-")[0])
+        if call is not None:
+            leg = call.leg_on(backend)
+            return call if leg is not None and sip_of(call, leg) == sip else None
+        for call in self._calls.live.values() if sip else ():  # one that the backend has dialled
+            if call.a.backend is backend and sip_of(call, call.a) == sip:
+                return call
+        return None
+
+    # -- recordings
+
+    def _recorded(self, conference: Conference, backend: Backend, file: str) -> None:
+        """Its backend says that it is recorded into `file`, or no more ("")."""
+        segment, now = conference.segment, self.now()
+        going_on = segment is not None and segment.ended_at is None
+        if not file:
+            if not self.is_moving(conference):
+                self._tell_segment(conference.end_segment(now))
+                self.on_changed(conference.pool, conference.name)
+            return
+        if segment is not None and going_on and segment.backend == backend.name:
+            if file in (segment.file, UNNAMED):
+                return
+            if segment.file == UNNAMED:
+                conference.segment = replace(segment, file=file)
+                return
+        self._tell_segment(conference.end_segment(now))
+        goes_on = segment is not None and segment.goes_on_at(backend.name)
+        name, number = segment.next_after() if segment is not None and goes_on else ("", 1)
+        self._begin_segment(conference, backend, name or recording_name(file, conference.name), number, file)
+
+    def resumed(self, conference: Conference, backend: Backend) -> None:
+        """The backup was asked to go on recording, and nobody can tell whether it does."""
+        segment = conference.segment
+        if segment is not None and segment.goes_on_at(backend.name):
+            self._tell_segment(conference.end_segment(self.now()))
+            self._begin_segment(conference, backend, *segment.next_after(), UNNAMED)
+
+    def _begin_segment(self, conference: Conference, backend: Backend, name: str, number: int, file: str) -> None:
+        began = Segment(
+            name, number, backend.name, file, conference.name, tuple(conference.participants), self.now()
+        )  # fmt: skip
+        conference.segment = began
+        self.on_changed(conference.pool, conference.name)
+        self.on_segment(began)
+
+    def _tell_segment(self, segment: Segment | None) -> None:
+        if segment is not None:
+            self.on_segment(segment)
+
+    # -- where it is
+
+    def leg_of(self, call: Call) -> _Side | None:
+        """The leg that its backend could connect to others."""
+        for leg in (call.b, call.a):
+            backend = leg.backend if leg is not None else None
+            if leg is not None and backend is not None and self._backends.pool_of(backend).settings.recover:
+                return _Side(leg, backend)
+        return None
+
+    def parts(self, conference: Conference) -> Counter[Backend]:
+        """How many participants it has on each backend."""
+        sides = (self.leg_of(call) for call in self.calls_of(conference))
+        return Counter(side.backend for side in sides if side is not None)
+
+    def home(self, conference: Conference) -> Backend | None:
+        """The backend that most participants are on."""
+        found = self.parts(conference).most_common(1)
+        return found[0][0] if found else None
+
+    def prefer(self, pool: Pool, user: bytes) -> Backend | None:
+        """Where a new call to that user belongs: to the conference that all others who dialled it are in."""
+        learned = self._users.get((pool.name, user.decode(errors="replace")))
+        if learned is None or len(learned) != 1:
+            return None
+        conference = self._named.get((pool.name, next(iter(learned))))
+        return self._place(conference, ()) if conference is not None else None
+
+    def place(self, call: Call, exclude: Collection[Backend]) -> Backend | None:
+        """Where a call that is carried over belongs: where the others of its conference are, or go."""
+        conference = self._of.get(call.id)
+        return self._place(conference, exclude) if conference is not None else None
+
+    def _place(self, conference: Conference, exclude: Collection[Backend]) -> Backend | None:
+        now = self.now()
+        going = self._goes_to.get(conference)
+        for backend in (going, *(each for each, _ in self.parts(conference).most_common())):
+            if backend is not None and backend not in exclude and backend.usable(now):
+                return backend
+        return None
+
+    def cramped(self, call: Call) -> list[Backend]:
+        """Backends that have no room for the whole conference of this call."""
+        conference = self._of.get(call.id)
+        if conference is None:
+            return []
+        members = self._backends.pools[conference.pool].members
+        needed = len(conference)
+        return [each for each in members if each.calls_max is not None and each.calls_max - each.calls < needed]
+
+    # -- while it is carried over
+
+    def told(self, call: Call) -> tuple[Field, ...]:
+        """What a backup is told of the conference of this call, beside its name."""
+        conference = self._of.get(call.id)
+        return headers.told(conference, conference.participants[call.id]) if conference is not None else ()
+
+    def is_moving(self, conference: Conference) -> bool:
+        return not self.moving.isdisjoint(conference.participants)
+
+    def begin_move(self, calls: Iterable[Call], died_at: float | None) -> None:
+        """These calls are about to be carried over. `died_at`: when their backend gave its last sign of life; None: it
+        lives, and goes on until they are elsewhere."""
+        for call in calls:
+            self.moving.add(call.id)
+            conference = self._of.get(call.id)
+            if conference is not None and died_at is not None:
+                segment, side = conference.segment, self.leg_of(call)
+                if segment is not None and side is not None and segment.backend == side.backend.name:
+                    self._tell_segment(conference.end_segment(died_at, cut=True))
+
+    def going(self, call: Call, backend: Backend) -> None:
+        """The first of a conference decides for all; until one of them is there, that may prove wrong."""
+        conference = self._of.get(call.id)
+        if conference is None:
+            return
+        going = self._goes_to.get(conference)
+        if going is None or going not in self.parts(conference):
+            self._goes_to[conference] = backend
+
+    def go(self, conference: Conference, backend: Backend) -> None:
+        self._goes_to[conference] = backend
+
+    def end_move(self, call: Call) -> None:
+        """It is carried over, or will not be."""
+        self.moving.discard(call.id)
+        conference = self._of.get(call.id)
+        if conference is not None and not self.is_moving(conference):
+            self._goes_to.pop(conference, None)
+            self.on_moved(conference)
+
+    def _key(self, call: Call) -> Key:
+        conference = self._of[call.id]
+        return conference.pool, conference.name
+
+
+class _Side:
+    __slots__ = ("backend", "leg", "pool")
+
+    def __init__(self, leg: Leg, backend: Backend) -> None:
+        self.leg = leg
+        self.backend = backend
+        self.pool = backend.pool
+
+
+def sip_of(call: Call, leg: Leg) -> str:
+    """The Call-ID of a leg."""
+    return (leg.dialog.call_id if leg.dialog is not None else call_id(call, leg)).decode(errors="replace")
+
+
+def _user(call: Call) -> str:
+    return user_of(call.uri).decode(errors="replace")
