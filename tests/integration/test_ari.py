@@ -189,7 +189,7 @@ def test_a_kill_is_told_within_milliseconds_and_the_next_start_is_followed(aster
         await asyncio.to_thread(asterisk.start)
         await told.synced()
         assert told.of(Up)[0].boot != boot
-        assert {lost.loss for lost in told.of(Lost)} <= {Loss.REFUSED, Loss.STOPPING, Loss.PROTOCOL}
+        assert {lost.loss for lost in told.of(Lost)} <= {Loss.REFUSED, Loss.PROTOCOL}
 
     run(main)
 

@@ -204,9 +204,7 @@ class AriSession(Session[Message]):
     def _refused(self, status: int, said: str) -> None:
         if status in (401, 403):
             self._lose(Loss.DENIED, said)
-        elif status == 503:  # ast_http answers so while Asterisk shuts down
-            self._lose(Loss.STOPPING, said)
-        else:
+        else:  # while Asterisk starts or stops it is 503, and 404 until ARI is loaded
             self._lose(Loss.PROTOCOL, f"no websocket: {said}")
 
     def _text(self, data: bytes) -> None:

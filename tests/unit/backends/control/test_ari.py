@@ -215,7 +215,7 @@ def test_an_asterisk_that_takes_no_requests_on_its_websocket_is_silent() -> None
     ("refusal", "loss", "why"),
     [
         ("401 Unauthorized", Loss.DENIED, "401 Unauthorized"),
-        ("503 Service Unavailable", Loss.STOPPING, "503 Service Unavailable"),
+        ("503 Service Unavailable", Loss.PROTOCOL, "no websocket: 503 Service Unavailable"),
         ("404 Not Found", Loss.PROTOCOL, "no websocket: 404 Not Found"),
     ],
 )
