@@ -540,8 +540,17 @@ def test_after_a_restart_it_begins_anew_and_says_that_it_is_another_process() ->
 def test_attempts_grow_rarer() -> None:
     async def main(site: Site) -> None:
         site.server.stop_listening()
-        await asyncio.sleep(60)
-        assert 10 <= len(site.lost()) <= 20
+        at: list[float] = []
+        before = 0
+        while site.network.loop.time() < 1024 + 60:
+            await asyncio.sleep(0.01)
+            if len(site.lost()) > before:
+                before = len(site.lost())
+                at.append(site.network.loop.time())
+        pauses = [after - before for before, after in pairwise(at)]
+        assert 10 <= len(at) <= 20
+        assert pauses[0] < 0.5 and min(pauses[-3:]) >= 3.7 and max(pauses) <= 6.3
+        assert len({round(pause, 1) for pause in pauses[-3:]}) > 1  # spread
 
     simulate(main)
 
