@@ -116,11 +116,11 @@ def _tagged(tag: bytes, lines: Lines, suites: Collection[str]) -> _Crypto | None
 
 def _read(line: bytes, suites: Collection[str]) -> _Crypto | None:
     """None for what we cannot do: another suite, several keys or an MKI, parameters that change the packets."""
-    tag, *rest = line.split()
-    if len(rest) < 2 or not all(parameter.startswith(b"WSH=") for parameter in rest[2:]):
+    words = line.split()
+    if len(words) < 3 or not all(parameter.startswith(b"WSH=") for parameter in words[3:]):
         return None
-    suite = rest[0].decode("ascii", "replace")
-    method, _, value = rest[1].partition(b":")
+    tag, suite = words[0], words[1].decode("ascii", "replace")
+    method, _, value = words[2].partition(b":")
     key, *more = value.split(b"|")
     if suite not in suites or method != b"inline" or b";" in value or any(b":" in each for each in more):
         return None

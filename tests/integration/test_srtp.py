@@ -15,11 +15,12 @@ import pytest
 
 from tests.integration.conftest import BACKUP_HZ, ECHO, PRIMARY_HZ, TONE, Site, start_site, until_channels
 from tests.integration.test_pjsua2 import GAP_S_MAX, hang_up, kill, until_heard, uri
-from tests.testbed.hosts import CALLER
+from tests.testbed.hosts import CALLEE, CALLER
 from tests.testbed.pjsua2 import unavailable
 from tests.testbed.pjsua2.phones import Phones
 
-SAYS_HZ = 450
+SAYS_HZ, AGENT_HZ = 450, 620
+PHONES = {"phones": {"recover": False, "backends": {"agents": {"address": f"{CALLEE}:5060"}}}}
 MANDATORY = 2
 SDES = "[sbc](+)\nmedia_encryption=sdes\n"
 DTLS = "[sbc](+)\nmedia_encryption=dtls\ndtls_auto_generate_cert=yes\ndtls_verify=fingerprint\ndtls_setup=actpass\n"
@@ -91,6 +92,48 @@ def test_a_hot_standby_has_keys_of_its_own_and_takes_over_at_once(hot_site: Site
             (report,) = site.proxy.ask("failovers")
             assert [result["standby"] for result in report["results"]] == [True, True]
             await hang_up(site, tone, echo)
+
+    asyncio.run(scenario())
+
+
+@pytest.fixture
+def paired_site(tmp_path: Path) -> Iterator[Site]:
+    with ExitStack() as stack:
+        routes = [{"from_pool": "pbx", "pool": "phones"}]
+        yield start_site(stack, tmp_path, pools=PHONES, routes=routes, additions={"pjsip.conf": SDES})
+
+
+def test_customer_and_agent_talk_past_the_dead_backend_each_with_his_own_keys(paired_site: Site) -> None:
+    site = paired_site
+
+    async def scenario() -> None:
+        async with (
+            Phones(CALLEE, (41000, 41999), sip_port=5060, srtp=MANDATORY, answers=(AGENT_HZ, [SAYS_HZ])) as agents,
+            Phones(CALLER, srtp=MANDATORY) as customers,
+        ):
+            await asyncio.to_thread(site.proxy.wait_for_backends)
+            customer = await customers.call(uri(site, "agent-7"), says=SAYS_HZ, listens=[AGENT_HZ])
+            (agent,) = agents.calls.values()
+            await until_heard(customer, [AGENT_HZ])
+            await until_heard(agent, [SAYS_HZ])
+            assert (await agent.secured())["srtp"] and (await customer.secured())["srtp"]
+            told = len(customer.media)
+            struck_at = await kill(site)
+            await until_channels(site.backup, 2)
+            await asyncio.sleep(1.0)  # the backup connects them
+            await until_heard(customer, [AGENT_HZ])
+            await until_heard(agent, [SAYS_HZ])
+            gaps_s = [
+                await customer.longest_gap_s(struck_at, [AGENT_HZ]),
+                await agent.longest_gap_s(struck_at, [SAYS_HZ]),
+            ]
+            print(f"gaps: {gaps_s}")
+            assert max(gaps_s) < GAP_S_MAX
+            assert len(customer.media) == told  # the agent, who was offered more codecs than one answers, is asked
+            (report,) = site.proxy.ask("failovers")
+            assert (report["moved"], report["lost"]) == (2, 0)
+            assert all(result["bypassed_ms"] is not None for result in report["results"])
+            await hang_up(site, customer, agent)
 
     asyncio.run(scenario())
 

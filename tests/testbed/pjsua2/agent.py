@@ -1,8 +1,9 @@
 """One PJSIP user agent with many calls, driven by JSON lines: `python -m tests.testbed.pjsua2.agent '{...}'`.
 
-Every call says a tone of its own and listens for some. What is heard is decoded audio, frame by frame, after PJSIP's
-jitter buffer. An order is {"id": 1, "do": "hold", ...}, its answer {"id": 1, "ok": ...} or {"id": 1, "error": ...};
-what happens unasked is {"event": ...}. Times are on CLOCK_MONOTONIC. It ends with its stdin.
+Every call says a tone of its own and listens for some; who calls it is answered as `answers` says: [tone, [tones]].
+What is heard is decoded audio, frame by frame, after PJSIP's jitter buffer. An order is {"id": 1, "do": "hold", ...},
+its answer {"id": 1, "ok": ...} or {"id": 1, "error": ...}; what happens unasked is {"event": ...}. Times are on
+CLOCK_MONOTONIC. It ends with its stdin.
 """
 
 from __future__ import annotations
@@ -67,8 +68,10 @@ class Hearing(pj.AudioMediaPort):  # type: ignore[misc]
 
 
 class Call(pj.Call):  # type: ignore[misc]
-    def __init__(self, owner: Agent, number: int, says: int, listens: list[int]) -> None:
-        super().__init__(owner.account)
+    def __init__(
+        self, owner: Agent, number: int, says: int, listens: list[int], came: int = pj.PJSUA_INVALID_ID
+    ) -> None:
+        super().__init__(owner.account, came)
         self.owner = owner
         self.number = number
         self.hearing = Hearing(listens)
@@ -102,13 +105,29 @@ class Call(pj.Call):  # type: ignore[misc]
         del self.hearing
 
 
+class Account(pj.Account):  # type: ignore[misc]
+    def __init__(self, owner: Agent) -> None:
+        super().__init__()
+        self._owner = owner
+
+    def onIncomingCall(self, prm: Any) -> None:  # noqa: N802
+        self._owner.take(prm.callId)
+
+
 class Agent:
-    def __init__(self, place: Place, send: Send) -> None:
+    def __init__(self, place: Place, send: Send, answers: tuple[int, list[int]] | None = None) -> None:
         self.send = send
         self.endpoint, account = open_endpoint(place)
-        self.account = pj.Account()
+        self._answers = answers
+        self.account = Account(self)
         self.account.create(account)
         self.calls: dict[int, Call] = {}
+
+    def take(self, came: int) -> None:
+        number = -1 - len(self.calls)  # those that we place have others
+        says, listens = self._answers or (0, [])
+        call = self.calls[number] = Call(self, number, says, listens, came)
+        call.answer(parameters(status=200 if self._answers else 486))
 
     # Orders
 
@@ -184,8 +203,9 @@ def main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)  # what PJSIP prints must not get between the lines
     first, last = (options := json.loads(sys.argv[1])).pop("ports")
+    answers = options.pop("answers", None)
     place = Place(ports=range(first, last + 1), **options)
-    agent = Agent(place, lambda message: _write(out, message))
+    agent = Agent(place, lambda message: _write(out, message), answers)
     agent.send({"event": "ready"})
     os.set_blocking(0, False)
     pending = b""

@@ -68,7 +68,8 @@ class Call:
 
 class Phones:
     def __init__(self, host: str, ports: tuple[int, int] = (40000, 40999), **place: Any) -> None:
-        """`place` has the rest of `media.probe.endpoint.Place`: srtp, dtls."""
+        """`place` has the rest of `media.probe.endpoint.Place`: srtp, dtls, sip_port; and `answers`, the tone that who
+        calls is told and those that are listened for."""
         self._options = {
             "sip_hosts": [host],
             "media_host": host,
@@ -137,7 +138,9 @@ class Phones:
             elif message["event"] == "ready":
                 self._ready.set_result(None)
             else:
-                self._happened(self.calls[message["call"]], message)
+                number = message["call"]
+                call = self.calls.get(number) or self.calls.setdefault(number, Call(self, number))
+                self._happened(call, message)
         lost = RuntimeError("the phones are gone")
         for waiting in (self._ready, *self._answers.values()):
             if not waiting.done():
