@@ -65,7 +65,7 @@ class Leg(Origin):
     """`lines` are numbers of the relay's lines, 0 where a media line needs none."""
 
     __slots__ = (
-        "fenced", "joined", "kept_s", "lines", "name", "offered", "offered_to", "proposed", "remotes", "ring",
+        "asked", "fenced", "joined", "kept_s", "lines", "name", "offered", "offered_to", "remotes", "ring",
         "standby", "watched",
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ class Leg(Origin):
         self.remotes: Remotes = ()  # in force
         self.offered: Remotes | None = None  # by an offer of its peer that is not answered yet
         self.offered_to: Leg | None = None  # the leg on which that offer was sent on
-        self.proposed: tuple[sdes.Lines, ...] = ()  # what its peer's last offer said of keys
+        self.asked: tuple[sdes.Lines, ...] = ()  # what its peer was last offered of keys
         self.ring: sdes.Ring = ()  # the keys that its peer has
         self.fenced = False
         self.standby: Leg | None = None  # which hears, too, what is received here
@@ -187,7 +187,7 @@ class Session:
                     leg.fenced,
                     leg.standby.name if leg.standby else None,
                     leg.joined.pack() if leg.joined else None,
-                    leg.proposed,
+                    leg.asked,
                     leg.ring,
                 ]
                 for leg in self.legs
@@ -210,12 +210,12 @@ def unpack(name: str, snapshot: dict[str, Any]) -> Session:
     session = Session(name)
     try:
         for fields in snapshot["legs"]:
-            leg_name, id, version, digest, lines, in_force, offered, _, fenced, _, joined, proposed, ring = fields
+            leg_name, id, version, digest, lines, in_force, offered, _, fenced, _, joined, asked, ring = fields
             leg = Leg(leg_name, id, version, digest)
             leg.lines = tuple(lines)
             leg.remotes = _unpack_remotes(in_force)
             leg.offered = None if offered is None else _unpack_remotes(offered)
-            leg.proposed = tuple(tuple(each) for each in proposed)
+            leg.asked = tuple(tuple(each) for each in asked)
             leg.ring = tuple(None if keys is None else sdes.Keys(*keys)._replace(lines=tuple(keys[3])) for keys in ring)
             leg.fenced = fenced
             leg.joined = None if joined is None else unpack_joined(joined)

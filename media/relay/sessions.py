@@ -68,6 +68,7 @@ class Sessions:
             raise MediaError(f"answer for leg {target}, which is not known")
         if not giver.lines and not is_offer and taker.offered_to is not None:
             giver.lines = taker.offered_to.lines  # RFC 3261 §13.2.2.4: another fork answers the same offer
+            giver.asked = taker.offered_to.asked
         self._check_family(giver, description)
         if not self._provide(session, description, giver, taker):
             return None
@@ -79,7 +80,7 @@ class Sessions:
             # RFC 3264 §8: until the answer the old addresses hold, and for good if the offer is rejected.
             giver.offered = remotes(description, giver.remotes)
             giver.offered_to = taker
-            giver.proposed = sdes.proposals(description)
+            taker.asked = sdes.proposals(description)
         else:
             self._agree(session, giver, taker, description, record)
             if not record:

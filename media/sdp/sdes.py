@@ -34,9 +34,9 @@ Ring = tuple[Keys | None, ...]  # by media line; () where nothing is encrypted
 
 
 class End(Protocol):
-    """One side of an exchange: what its last offer said of keys, and those that it has."""
+    """One side of an exchange: the keys that it was offered last, if it was told no answer since, and those that it has."""
 
-    proposed: tuple[Lines, ...]
+    asked: tuple[Lines, ...]
     ring: Ring
 
 
@@ -50,9 +50,9 @@ def proposals(description: Description) -> tuple[Lines, ...]:
 def agree(giver: End, taker: End, answered: tuple[Lines, ...], suites: Collection[str], *, told: bool) -> None:
     """`giver` has answered. A taker who is not told of it goes on with the keys that he has."""
     if answered or giver.ring or taker.ring:
-        giver.ring, offerer = _settle(taker.proposed, answered, giver.ring, suites)
-        if told and taker.proposed:
-            taker.ring = offerer
+        giver.ring, offerer = _settle(giver.asked, answered, giver.ring, suites)
+        if told and giver.asked:
+            taker.ring, taker.asked = offerer, ()
 
 
 def _settle(

@@ -74,7 +74,7 @@ class Leg:
         self.streams: list[Stream] = []
         self.fenced = False
         self.formats: frozenset[bytes] = frozenset()  # that its peer takes, of the first line
-        self.proposed: tuple[sdes.Lines, ...] = ()
+        self.asked: tuple[sdes.Lines, ...] = ()
         self.ring: sdes.Ring = ()
 
 
@@ -236,7 +236,7 @@ class SimMedia:
         self._hear(giver, description)
         leg = self._leg(session, state, target, len(description.media))
         if is_offer:
-            giver.proposed = sdes.proposals(description)
+            leg.asked = sdes.proposals(description)
         else:
             sdes.agree(giver, leg, sdes.proposals(description), self.suites, told=record)
             if not record:

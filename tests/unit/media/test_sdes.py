@@ -15,7 +15,7 @@ SUITE = "AES_CM_128_HMAC_SHA1_80"
 
 class End:
     def __init__(self) -> None:
-        self.proposed: tuple[sdes.Lines, ...] = ()
+        self.asked: tuple[sdes.Lines, ...] = ()
         self.ring: sdes.Ring = ()
 
 
@@ -28,7 +28,7 @@ def describe(*lines: bytes) -> bytes:
 
 
 def exchange(offerer: End, offer: tuple[bytes, ...], answerer: End, answer: bytes, *, told: bool = True) -> None:
-    offerer.proposed = sdes.proposals(parse(describe(*offer)))
+    answerer.asked = sdes.proposals(parse(describe(*offer)))
     sdes.agree(answerer, offerer, sdes.proposals(parse(describe(answer))), MASTER_OCTETS.keys(), told=told)
 
 
@@ -60,6 +60,17 @@ def test_one_who_was_told_of_several_sees_all_of_them_again() -> None:
     description = parse(describe(crypto("C", 2), b"a=sendrecv"))
     sdes.keep_told(description, backup.ring, callee.ring)
     assert description.serialise() == describe(*offer, b"a=sendrecv")
+
+
+def test_an_answer_is_to_what_was_offered_then() -> None:
+    """The caller has made another offer meanwhile, which only his first peer was sent."""
+    caller, backend, standby = End(), End(), End()
+    exchange(caller, (crypto("A"), crypto("A2", 2)), backend, crypto("B", 2))
+    standby.asked = sdes.proposals(parse(describe(crypto("A"), crypto("A2", 2))))
+    exchange(caller, (crypto("A3"),), backend, crypto("B3"))
+    sdes.agree(standby, caller, ((value(crypto("S", 2)),),), MASTER_OCTETS.keys(), told=False)
+    assert caller.ring[0] is not None and (caller.ring[0].own, caller.ring[0].told) == (key("A3"), key("B3"))
+    assert standby.ring[0] is not None and (standby.ring[0].own, standby.ring[0].told) == (key("S"), key("A2"))
 
 
 def test_the_answer_to_a_refresh_changes_what_its_sender_encrypts_with() -> None:
