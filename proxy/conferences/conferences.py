@@ -28,9 +28,9 @@ from proxy.backends.control.api import (
     Synced,
 )
 from proxy.calls import Call, Calls, Leg
-from proxy.calls.invite import call_id
-from proxy.calls.pairs import CONFERENCE
+from proxy.calls.pairs import CONFERENCE, PAIR
 from proxy.conferences import headers
+from proxy.conferences.bonds import Bridges, in_place
 from proxy.conferences.roster import UNNAMED, Conference, Participant, Segment, recording_name
 from proxy.conferences.seats import Room, Seat, Seats
 from proxy.sip.message import Field, Message
@@ -51,6 +51,7 @@ class Conferences:
         self._users: dict[Key, Counter[str]] = {}  # pool and user dialled -> names of conferences that it led to
         self._goes_to: dict[Conference, Backend] = {}  # while it is carried over
         self.moving: set[str] = set()  # ids of calls that are carried over
+        self._bridges = Bridges(calls, self.moving)
         self.seats: dict[str, Seats] = {}  # by backend
         self.sessions: dict[str, ControlSession] = {}  # by backend, of those that have one
         self.counts: Counter[str] = Counter()
@@ -150,6 +151,7 @@ class Conferences:
             return
         seats = self.seats.setdefault(backend.name, Seats())
         seat = seats.take(event)
+        self._bridges.hear(backend, event, seats.sips)
         match event:
             case Synced() if not seats.restarted:  # else its calls are gone with it, and are being carried over
                 self._miss(backend, seats)
@@ -165,10 +167,12 @@ class Conferences:
                 pass
 
     def _sits(self, backend: Backend, seats: Seats, seat: Seat) -> None:
-        call = self._in_place(backend, seat.sip)
+        call = in_place(self._calls, backend, seat.sip)
         if call is None:
             return
         name = seat.conference.encode()
+        if call.bond is not None and call.bond.kind == PAIR and name.endswith(call.bond.name):
+            return  # the room in which a dialplan has connected a pair again
         if call.id not in self.moving:  # else what it was is what it shall be
             self._calls.pairs.join(call, CONFERENCE, name)
             self._take_flags(call, seat)
@@ -186,14 +190,14 @@ class Conferences:
                 self.on_changed(*self._key(call))
 
     def _rose(self, backend: Backend, seat: Seat) -> None:
-        call = self._in_place(backend, seat.sip)
+        call = in_place(self._calls, backend, seat.sip)
         conference = self._of.get(call.id) if call is not None else None
         stays = conference is None or conference.name != seat.conference
         if call is not None and call.id not in self.moving and not stays:
             self._calls.pairs.leave(call)
 
     def _changed(self, backend: Backend, seat: Seat, talking: bool | None) -> None:
-        call = self._in_place(backend, seat.sip)
+        call = in_place(self._calls, backend, seat.sip)
         participant = self.participant(call) if call is not None else None
         if call is None or participant is None:
             return
@@ -215,19 +219,8 @@ class Conferences:
         for conference in list(self):
             for call in self.calls_of(conference):
                 leg, seated = call.leg_on(backend), conference.participants[call.id].seated
-                if leg is not None and seated and call.id not in self.moving and sip_of(call, leg) not in seats.of:
+                if leg is not None and seated and call.id not in self.moving and seats.find(call, leg) is None:
                     self._calls.pairs.leave(call)
-
-    def _in_place(self, backend: Backend, sip: str) -> Call | None:
-        """The call whose leg in place on that backend has this Call-ID."""
-        call = self._calls.live.get(sip.rpartition("-")[0])
-        if call is not None:
-            leg = call.leg_on(backend)
-            return call if leg is not None and sip_of(call, leg) == sip else None
-        for call in self._calls.live.values() if sip else ():  # one that the backend has dialled
-            if call.a.backend is backend and sip_of(call, call.a) == sip:
-                return call
-        return None
 
     # -- recordings
 
@@ -373,11 +366,6 @@ class _Side:
         self.leg = leg
         self.backend = backend
         self.pool = backend.pool
-
-
-def sip_of(call: Call, leg: Leg) -> str:
-    """The Call-ID of a leg."""
-    return (leg.dialog.call_id if leg.dialog is not None else call_id(call, leg)).decode(errors="replace")
 
 
 def _user(call: Call) -> str:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 from proxy.backends import Backend
 from proxy.backends.control.api import ControlError, ControlSession
-from proxy.conferences.conferences import Conferences, sip_of
+from proxy.conferences.bonds import sip_of
+from proxy.conferences.conferences import Conferences
 from proxy.conferences.roster import Conference
 from proxy.conferences.seats import Room, Seat, Seats
 
@@ -106,8 +107,9 @@ class _Check:
             await asyncio.sleep(POLL_S)
         channels = {sip: channel for channel, sip in self.seats.sips.items()}
         for call, sip in missing.items():
-            if sip in channels:
-                await self._do(self.session.join(channels[sip], self.conference.name), f"{call} joined")
+            channel = channels.get(sip) or channels.get(call)
+            if channel is not None:
+                await self._do(self.session.join(channel, self.conference.name), f"{call} joined")
             else:
                 self.rebuilt.wrong.append(f"{call} is not there")
         return found
@@ -118,12 +120,11 @@ class _Check:
             leg = call.leg_on(self.backend)
             if leg is None:
                 continue
-            sip = sip_of(call, leg)
-            seat = self.seats.of.get(sip)
+            seat = self.seats.find(call, leg)
             if seat is not None and seat.conference == self.conference.name:
                 found[call.id] = seat
             else:
-                missing[call.id] = sip
+                missing[call.id] = sip_of(call, leg)
         return found, missing
 
     async def _do(self, command: Awaitable[None], what: str) -> None:

@@ -19,13 +19,15 @@ from proxy.backends.control.api import (
     MemberChanged,
     Up,
 )
+from proxy.calls import Call, Leg
+from proxy.conferences.bonds import sip_of
 
 
 @dataclass(slots=True)
 class Seat:
     conference: str
     channel: str
-    sip: str  # Call-ID of the leg
+    sip: str  # Call-ID of the leg, or our id of the call
     moderator: bool
     muted: bool
     deaf: bool
@@ -44,9 +46,13 @@ class Seats:
         self.boot = ""
         self.restarted = False  # it is another process than the one before
         self.rooms: dict[str, Room] = {}
-        self.of: dict[str, Seat] = {}  # by Call-ID of the leg
+        self.of: dict[str, Seat] = {}  # by `Seat.sip`
         self._by_channel: dict[str, Seat] = {}
         self.sips: dict[str, str] = {}  # by channel
+
+    def find(self, call: Call, leg: Leg) -> Seat | None:
+        """Where this leg of the call sits."""
+        return self.of.get(sip_of(call, leg)) or self.of.get(call.id)
 
     def take(self, event: Event) -> Seat | None:
         """The seat that is another one now, or none any more."""

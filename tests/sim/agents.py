@@ -7,6 +7,7 @@ is in the call. Every call bears a number in `X-Call`, so that both ends of one 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from random import Random
 
 from proxy.net.timers import Timers
@@ -40,6 +41,7 @@ class Conversation:
         self._described = b""
         self.codecs = b"8"
         self.bond = b""  # name of the pair or conference that it is in
+        self.moderator = self.muted = False  # in a conference
 
     def describe(self, direction: bytes = b"sendrecv") -> bytes:
         """Our description; the version counts what changed (RFC 3264 §8)."""
@@ -147,12 +149,19 @@ class Agent:
 
 class Server(Agent):
     """A telephony server: answers every call after a while, in its process. Calls with the same `X-Bond` (a caller
-    asks for it) or `X-Aqueduct-Pair` (the node does) are connected to each other, and of a pair end together."""
+    asks for it) or `X-Aqueduct-Pair` (the node does) are connected to each other, and of a pair end together. In a
+    conference one is what `X-Role` and `X-Muted` say, or the node with its own headers."""
 
     def __init__(self, host: SimHost, audio: Audio, rng: Random, name: str) -> None:
         super().__init__(host, audio, rng, name)
         self.ring_s: tuple[float, float] = (0.0, 0.0)  # rings for a time from this range
         self.calls: dict[bytes, list[Conversation]] = {}  # by number
+        self.locked: set[bytes] = set()  # names of conferences
+        self.recorded: dict[bytes, str] = {}  # by conference
+        self.tells = True  # of conferences in SIP
+        self.follows = True  # what the node says of one that it had elsewhere
+        self.on_joined: Callable[[Conversation], None] = lambda conversation: None
+        self.on_left: Callable[[Conversation], None] = lambda conversation: None
         self.ua.on_invite = self._on_invite
 
     async def _on_invite(self, incoming: Incoming) -> None:
@@ -168,11 +177,31 @@ class Server(Agent):
         conversation.listen()
         kind, conversation.bond = self._bond(incoming.request)
         headers = [(b"X-Aqueduct-" + kind, conversation.bond)] if conversation.bond else []
-        session = incoming.accept(conversation.answer(incoming.offer), headers)
+        if kind == b"Conference" and conversation.bond:
+            self._take_flags(incoming.request, conversation)
+            headers += [
+                (b"X-Aqueduct-Role", b"moderator" if conversation.moderator else b"participant"),
+                (b"X-Aqueduct-Muted", b"yes" if conversation.muted else b"no"),
+            ]
+        told = headers if self.tells or kind == b"Pair" else []
+        session = incoming.accept(conversation.answer(incoming.offer), told)
         if session is None:
             conversation.over()
         else:
             conversation.talk(session)
+            if conversation.bond.startswith(b"conf"):
+                self.on_joined(conversation)
+
+    def _take_flags(self, request: Request, conversation: Conversation) -> None:
+        if request.get(b"x-aqueduct-recovered-from") is None:
+            conversation.moderator = request.get(b"x-role") == b"moderator"
+            conversation.muted = request.get(b"x-muted") == b"yes"
+        elif self.follows:
+            conversation.moderator = request.get(b"x-aqueduct-role") == b"moderator"
+            conversation.muted = request.get(b"x-aqueduct-muted") == b"yes"
+            recording = request.get(b"x-aqueduct-recording")
+            if recording:
+                self.recorded.setdefault(conversation.bond, recording.decode())
 
     @staticmethod
     def _bond(request: Request) -> tuple[bytes, bytes]:
@@ -190,6 +219,8 @@ class Server(Agent):
         return [each for each in self.live if each.bond == conversation.bond and each is not conversation]
 
     def left(self, conversation: Conversation) -> None:
+        if conversation.bond.startswith(b"conf"):
+            self.on_left(conversation)
         mates = self.mates(conversation)
         if len(mates) == 1 and not conversation.bond.startswith(b"conf") and mates[0].session is not None:
             self._ending = asyncio.ensure_future(mates[0].session.bye())

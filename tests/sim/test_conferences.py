@@ -1,0 +1,161 @@
+"""A conference whose backend dies is the same on one backup: same people, same roles, who was muted is muted still."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.sim.acting import all_moved
+from tests.sim.agents import Conversation
+from tests.sim.control import control_all
+from tests.sim.scenario import FIRST, SECOND, THIRD, hears, play, until
+from tests.sim.world import World
+
+CONFERENCE = b"conf-sales"
+
+
+async def join(world: World, number: int, **flags: bytes) -> Conversation:
+    headers = [(b"X-Bond", CONFERENCE), *((b"X-" + name.encode(), value) for name, value in flags.items())]
+    return await world.place(number, number % 2, headers=headers)
+
+
+async def conference_of_ten(world: World) -> list[Conversation]:
+    """Two moderators, who come last, and three who are muted."""
+    people = [await join(world, number, Muted=b"yes" if number < 3 else b"no") for number in range(8)]
+    return people + [await join(world, number, Role=b"moderator") for number in (8, 9)]
+
+
+def flags_at(world: World, address: str) -> dict[bytes, tuple[bool, bool]]:
+    """Who is in the conference there: moderator, muted."""
+    live = world.servers[address].live
+    return {each.number: (each.moderator, each.muted) for each in live if each.bond == CONFERENCE}
+
+
+EXPECTED = {b"%d" % number: (number > 7, number < 3) for number in range(10)}
+
+
+@pytest.mark.parametrize("controlled", [False, True], ids=["headers", "control"])
+def test_a_conference_of_ten_is_the_same_on_the_backup(controlled: bool) -> None:
+    async def script(world: World) -> None:
+        if controlled:
+            for server in world.servers.values():
+                server.tells = False
+            control_all(world)
+        people = await conference_of_ten(world)
+        await asyncio.sleep(0.5)
+        assert flags_at(world, FIRST) == EXPECTED
+        world.network.kill(FIRST)
+        died_at = world.loop.time()
+        await until(lambda: all(hears(each, SECOND) for each in people), 1.5)
+        print(f"{(world.loop.time() - died_at) * 1000:.0f} ms")
+        assert flags_at(world, SECOND) == EXPECTED
+        assert list(flags_at(world, SECOND))[:2] == [b"8", b"9"]  # moderators come in first
+        await until(lambda: all_moved(world), 3.0)
+        (report,) = world.node.failovers.reports
+        assert {each.kind for each in report.results} == {"conference"}
+        assert all(each.bypassed_ms is not None for each in report.results)
+
+    assert play(script) == []
+
+
+def test_who_is_muted_is_not_heard_while_the_relay_mixes() -> None:
+    async def script(world: World) -> None:
+        muted, other, third = [await join(world, n, Muted=b"yes" if n == 0 else b"no") for n in range(3)]
+        world.servers[SECOND].ring_s = (0.5, 0.5)
+        await asyncio.sleep(0.5)
+        world.network.kill(FIRST)
+        voices = {(each.agent.host.address, each.port) for each in (other, third)}
+        await until(lambda: {other.hears(), third.hears()} == voices, 0.3)
+        for _ in range(30):
+            await asyncio.sleep(0.01)
+            mine = (muted.agent.host.address, muted.port)
+            assert mine not in (other.hears(), third.hears()) and muted.hears() in voices
+        await until(lambda: all(hears(each, SECOND) for each in (muted, other, third)), 2.0)
+
+    assert play(script) == []
+
+
+def test_the_whole_conference_goes_to_one_backup_of_two_and_who_is_on_hold_too() -> None:
+    async def script(world: World) -> None:
+        people = await conference_of_ten(world)
+        await people[5].hold()
+        await asyncio.sleep(0.5)
+        world.network.kill(FIRST)
+        await until(lambda: all_moved(world), 4.0)
+        there = [set(flags_at(world, address)) for address in (SECOND, THIRD)]
+        assert sorted(map(len, there)) == [0, 10]
+
+    assert play(script, servers=3) == []
+
+
+def test_what_the_dialplan_of_the_backup_forgets_is_put_right_by_command() -> None:
+    async def script(world: World) -> None:
+        for server in world.servers.values():
+            server.tells = False
+        controls = control_all(world)
+        people = await conference_of_ten(world)
+        controls[FIRST].set_muted(world.servers[FIRST].calls[b"5"][-1], True)
+        controls[FIRST].set_locked(CONFERENCE.decode(), True)
+        controls[FIRST].set_recorded(CONFERENCE.decode(), "/var/rec/sales.wav")
+        await asyncio.sleep(0.5)
+        world.servers[SECOND].follows = False
+        world.network.kill(FIRST)
+        await until(lambda: all(hears(each, SECOND) for each in people), 1.5)
+        await until(lambda: all_moved(world), 3.0)
+        await asyncio.sleep(0.1)
+        muted = {number for number, (_, muted) in flags_at(world, SECOND).items() if muted}
+        assert muted == {b"0", b"1", b"2", b"5"}
+        assert world.servers[SECOND].locked == {CONFERENCE}
+        assert controls[SECOND].commands[-2:] == ["lock conf-sales True", "record conf-sales sales.2"]
+        (conference,) = world.node.conferences
+        assert conference.segment is not None
+        assert (conference.segment.recording, conference.segment.number) == ("sales", 2)
+
+    assert play(script) == []
+
+
+def test_nobody_joins_twice_or_is_missed_when_the_control_session_begins_anew() -> None:
+    async def script(world: World) -> None:
+        for server in world.servers.values():
+            server.tells = False
+        controls = control_all(world)
+        people = await conference_of_ten(world)
+        await asyncio.sleep(0.5)
+        gone = world.servers[FIRST].calls[b"4"][-1]
+        gone.bond = b""  # it left the conference, not the call, and nobody was told
+        controls[FIRST].resync()
+        await asyncio.sleep(0.5)
+        (conference,) = world.node.conferences
+        assert len(conference) == 9 and not people[4].ended
+        assert sum(each.muted for each in conference) == 3
+
+    assert play(script) == []
+
+
+def two_primaries(world: World) -> None:
+    for backend in world.node.backends:
+        backend.role = "primary"
+
+
+def test_a_new_caller_comes_to_where_the_conference_lives() -> None:
+    async def script(world: World) -> None:
+        two_primaries(world)
+        people = [await join(world, number) for number in range(12)]
+        await asyncio.sleep(0.5)
+        assert sorted(len(flags_at(world, address)) for address in (FIRST, SECOND)) == [0, 12]
+        assert {len(each.participants) for each in world.node.conferences} == {12} and not people[0].ended
+
+    assert play(script) == []
+
+
+def test_without_that_rule_callers_of_one_conference_are_spread() -> None:
+    async def script(world: World) -> None:
+        two_primaries(world)
+        world.node.calls.prefer = lambda pool, user: None
+        world.node.conferences.on_split = lambda conference: None
+        for number in range(12):
+            await join(world, number)
+        assert min(len(flags_at(world, address)) for address in (FIRST, SECOND)) > 0
+
+    assert play(script) == []
