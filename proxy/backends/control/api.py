@@ -3,10 +3,11 @@
 A session keeps itself up: it connects, logs in, asks for everything that lives (so that the news that follow have a
 beginning), passes news on, and begins anew when it was cut off. Between `Up` and `Lost` what it has told is the whole
 truth: a `Up` is followed by one event for each channel, bridge member and conference member that lives already, and
-then by `Synced`.
+then by `Synced`. A `Up` without a `Lost` before it begins the same anew: too much came at once, and news were dropped.
 
-A channel is one leg on the backend, named as the backend names it (`channel`, unique over a restart). `Channel.sip`
-ties it to one of ours: the Call-ID of that leg.
+A channel is one leg on the backend, named as the backend names it (`channel`, unique over a restart). `ChannelUp.sip`
+ties it to one of ours: it is the Call-ID of that leg, or the id of our call (`X-Aqueduct-Call` of our INVITE, read back
+by the backend's dialplan). `proxy.conferences.bonds` finds the leg by either.
 """
 
 from __future__ import annotations
@@ -53,11 +54,18 @@ class Lost:
 
 
 @dataclass(slots=True, frozen=True)
+class Stopping:
+    """It has begun to shut down. `hangs_up`: and ends its calls now, which is not what those who talk want."""
+
+    hangs_up: bool
+
+
+@dataclass(slots=True, frozen=True)
 class ChannelUp:
-    """Told again when the Call-ID is known later than the channel."""
+    """Told again when `sip` is known later than the channel."""
 
     channel: str
-    sip: str  # Call-ID of the leg; "" when it is not known, or no SIP at all
+    sip: str  # "" when it is not known yet, or no SIP at all
     name: str  # for people: PJSIP/sbc-00000001
     number: str  # whom it called, or who was called
 
@@ -146,6 +154,7 @@ Event = (
     Up
     | Synced
     | Lost
+    | Stopping
     | ChannelUp
     | ChannelDown
     | BridgeEntered

@@ -9,13 +9,14 @@ bounded by the decoder. Each protocol adds its codec, its log-in, its questions 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from proxy.backends.control.api import ControlError, Event, Loss, Lost, Synced, Up
 from proxy.net.api import Address, Network, TcpStream
@@ -23,6 +24,8 @@ from proxy.net.api import Address, Network, TcpStream
 log = logging.getLogger(__name__)
 
 SLICE = 64  # messages an iteration of the loop: 1 to 2 ms of work
+STEADY_S = 1.0  # a session that lasted this long is begun anew at once when it is lost
+RESYNC_APART_S = 1.0
 
 M = TypeVar("M")
 M_co = TypeVar("M_co", covariant=True)
@@ -34,6 +37,10 @@ class WireError(Exception):
 
 class DeniedError(ControlError):
     """Wrong user or secret, or not from this address."""
+
+
+class BehindError(ControlError):
+    """So much came at once that some of it was dropped, and an answer may have been among it."""
 
 
 class Decoder(Protocol[M_co]):
@@ -54,13 +61,15 @@ class Times:
     report_s: float = 10.0  # how loaded it is, where that has to be asked for
     command_s: float = 5.0
     answer_s: float = 30.0  # who is called by `originate`
-    retry_min_s: float = 0.1
+    retry_min_s: float = 0.005  # after a first retry at once: that it is refused now is news, and wanted soon
     retry_max_s: float = 5.0
     denied_s: float = 30.0  # a wrong secret does not get better, and its host may ban us
 
 
 class Session(ABC, Generic[M]):
     """The life of a session; see `proxy.backends.control.api.ControlSession` for what others see of it."""
+
+    slice_messages: ClassVar[int] = SLICE
 
     def __init__(
         self, network: Network, remote: Address, rng: Random, times: Times, local_host: str | None = None
@@ -78,7 +87,9 @@ class Session(ABC, Generic[M]):
         self._drain_later: asyncio.Handle | None = None
         self._lost: asyncio.Future[Loss] | None = None  # of the present attempt
         self._heard_at = 0.0
-        self._was_up = False
+        self._up_since: float | None = None  # of the present attempt
+        self._behind = asyncio.Event()
+        self._stopping = False  # the backend has said that it ends
         self.up = False
 
     # What each protocol adds
@@ -150,51 +161,59 @@ class Session(ABC, Generic[M]):
         self._forget(ControlError(f"the control session was lost: {why}"))
         self._tell(Lost(loss, why, was_up))
 
+    def _fall_behind(self) -> None:
+        """News were dropped: what lives is asked for again."""
+        self._counters["fell_behind"] += 1
+        self._behind.set()
+        self._forget(BehindError("the backend told more than could be taken, and an answer may have been dropped"))
+
     # The life
 
     async def _live(self) -> None:
         pause_s = self._times.retry_min_s
+        loop = asyncio.get_running_loop()
         try:
             while True:
-                loss, was_up = await self._attempt()
-                if was_up:
-                    pause_s = self._times.retry_min_s
+                loss, up_since = await self._attempt()
+                if up_since is not None and loop.time() - up_since >= STEADY_S:
+                    pause_s = 0.0
                 wait_s = self._times.denied_s if loss is Loss.DENIED else pause_s
                 # Spread, so that all nodes and backends do not come back in the same moment.
                 await asyncio.sleep(wait_s * self._rng.uniform(0.75, 1.25))
-                pause_s = min(2 * pause_s, self._times.retry_max_s)
+                pause_s = min(max(2 * pause_s, self._times.retry_min_s), self._times.retry_max_s)
         finally:
             self.up = False
             self._hang_up()
             self._forget(ControlError("the control session was stopped"))
 
-    async def _attempt(self) -> tuple[Loss, bool]:
-        """One connection, from its first byte to its end."""
+    async def _attempt(self) -> tuple[Loss, float | None]:
+        """One connection, from its first byte to its end: why it ended, and since when it was up."""
         loop = asyncio.get_running_loop()
         self._lost = lost = loop.create_future()
         self._decoder = self._new_decoder()
+        self._up_since, self._stopping = None, False
+        self._behind.clear()
         self._counters["attempts"] += 1
         try:
             async with asyncio.timeout(self._times.connect_s):
                 stream = await self._network.connect_tcp(self._remote, self._local_host)
         except ConnectionRefusedError as error:
             self._lose(Loss.REFUSED, str(error))
-            return Loss.REFUSED, False
+            return Loss.REFUSED, None
         except (TimeoutError, OSError) as error:
             self._lose(Loss.SILENT, str(error) or f"no connection within {self._times.connect_s:g} s")
-            return Loss.SILENT, False
+            return Loss.SILENT, None
         self._stream = stream
         self._heard_at = loop.time()
         stream.on_data = self._receive
         stream.on_close = self._closed
-        self._was_up = False
         work = loop.create_task(self._work())
         try:
             await lost
         finally:
             work.cancel()
             await asyncio.wait([work])
-        return lost.result(), self._was_up
+        return lost.result(), self._up_since
 
     async def _work(self) -> None:
         times = self._times
@@ -202,15 +221,21 @@ class Session(ABC, Generic[M]):
         try:
             async with asyncio.timeout(limit_s):
                 up = await self._log_in()
-            self.up = self._was_up = True
+            self.up = True
+            self._up_since = asyncio.get_running_loop().time()
             self._counters["ups"] += 1
-            self._tell(up)
-            step, limit_s = "listing", times.sync_s
-            async with asyncio.timeout(limit_s):
-                await self._sync()
-            self._tell(Synced())
-            step, limit_s = "sign of life", times.ping_s
-            await self._watch()
+            while True:
+                self._tell(up)
+                self._behind.clear()
+                try:
+                    step, limit_s = "listing", times.sync_s
+                    async with asyncio.timeout(limit_s):
+                        await self._sync()
+                    self._tell(Synced())
+                    step, limit_s = "sign of life", times.ping_s
+                    await self._watch()
+                except BehindError:
+                    await asyncio.sleep(RESYNC_APART_S)
         except TimeoutError:
             self._lose(Loss.SILENT, f"no answer to the {step} within {limit_s:g} s")
         except DeniedError as error:
@@ -221,6 +246,7 @@ class Session(ABC, Generic[M]):
             self._own_fault(error)
 
     async def _watch(self) -> None:
+        """Raises BehindError as soon as something was dropped."""
         loop, times = asyncio.get_running_loop(), self._times
         report_at = loop.time()
         while True:
@@ -229,7 +255,10 @@ class Session(ABC, Generic[M]):
             if report:
                 report_at = now + times.report_s
             elif now < ping_at:
-                await asyncio.sleep(min(report_at, ping_at) - now)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(report_at, ping_at) - now):
+                        await self._behind.wait()
+                    raise BehindError
                 continue
             try:
                 async with asyncio.timeout(times.ping_s):
@@ -257,7 +286,7 @@ class Session(ABC, Generic[M]):
         assert decoder is not None and lost is not None
         self._heard_at = loop.time()
         try:
-            for _ in range(SLICE):
+            for _ in range(self.slice_messages):
                 message = decoder.take()
                 if message is None:
                     return
@@ -279,7 +308,11 @@ class Session(ABC, Generic[M]):
         self._lose(Loss.PROTOCOL, f"our own fault: {error!r}")
 
     def _closed(self, error: OSError | None) -> None:
-        self._lose(Loss.CLOSED, str(error) if error else "the backend closed the connection")
+        if self._drain_later is not None:  # its last words
+            self._drain_later.cancel()
+            self._drain()
+        loss = Loss.STOPPING if self._stopping else Loss.CLOSED
+        self._lose(loss, str(error) if error else "the backend closed the connection")
 
     def _hang_up(self) -> None:
         if self._drain_later is not None:
