@@ -18,7 +18,7 @@ from typing import ClassVar
 
 from proxy.backends.control.ami_codec import AmiDecoder, Message, encode
 from proxy.backends.control.ami_state import NEWS, AmiState
-from proxy.backends.control.api import Ability, ControlError, Event, Loss, Resources, Stopping, Up
+from proxy.backends.control.api import Ability, ConferenceChanged, ControlError, Event, Loss, Resources, Stopping, Up
 from proxy.backends.control.session import DeniedError, Session, Times
 from proxy.net.api import Address, Network
 
@@ -117,6 +117,7 @@ class AmiSession(Session[Message]):
             await self._command("ConfbridgeStopRecord", ("Conference", conference))
         else:
             await self._command("ConfbridgeStartRecord", ("Conference", conference), ("RecordFile", file))
+            self._tell(ConferenceChanged(conference, recording=file))  # the event does not have the name
 
     async def hang_up(self, channel: str) -> None:
         await self._command("Hangup", ("Channel", channel))
@@ -163,6 +164,8 @@ class AmiSession(Session[Message]):
                 members: list[Message] = []
                 info = await self._ask("BridgeInfo", ("BridgeUniqueid", bridge), row=members.append)
                 self._tell_all(self._state.conference_bridge(info, len(members)))
+        while self._asking:  # who they are
+            await asyncio.wait(self._asking)
 
     async def _list(self, action: str, *fields: tuple[str, str]) -> None:
         await self._ask(action, *fields, row=self._row)
@@ -172,7 +175,8 @@ class AmiSession(Session[Message]):
             await self._list("ConfbridgeListRooms")
 
     async def _ping(self) -> None:
-        await self._ask("Ping")
+        with contextlib.suppress(RefusedError):  # it stops; that it says so is a sign of life
+            await self._ask("Ping")
 
     async def _report(self) -> None:
         await self._list_conferences()  # that one was locked is told by no event

@@ -6,8 +6,7 @@ truth: a `Up` is followed by one event for each channel, bridge member and confe
 then by `Synced`. A `Up` without a `Lost` before it begins the same anew: too much came at once, and news were dropped.
 
 A channel is one leg on the backend, named as the backend names it (`channel`, unique over a restart). `ChannelUp.sip`
-ties it to one of ours: it is the Call-ID of that leg, or the id of our call (`X-Aqueduct-Call` of our INVITE, read back
-by the backend's dialplan). `proxy.conferences.bonds` finds the leg by either.
+ties it to one of ours: the Call-ID of that leg (of one that we placed, X-Aqueduct-Call, a dash, and the leg's name).
 """
 
 from __future__ import annotations
