@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from proxy.backends import Admin, Backend, Backends, Verdict
@@ -23,6 +23,7 @@ from proxy.failover.plan import Step, kind_of, plan
 from proxy.failover.policy import Refusal, RefusedOrder, decide
 from proxy.failover.recovery import Recovery
 from proxy.failover.report import ENDED, LOST, MOVED, STAYED, CallResult, Report
+from proxy.failover.splits import Splits
 from proxy.failover.standbys import Standbys
 from proxy.health import Health, VerdictChanged
 from proxy.sip.dialog import Dialog
@@ -63,6 +64,8 @@ class Failovers:
         calls.on_settled = self._settled
         calls.on_bonded = self._bonded
         conferences.on_moved = self._conference_moved
+        self.splits = Splits(conferences, self._join, loop)
+        conferences.on_split = self.splits.look
         calls.on_ended = self._ended
 
     # -- causes
@@ -279,6 +282,14 @@ class Failovers:
     def _conference_moved(self, conference: Conference) -> None:
         """Nobody of it is on his way any more: look whether it is as it was, without waiting for other calls."""
         self._rebuilding[conference] = self._loop.create_task(put_right(self._conferences, conference))
+        self.splits.look(conference)
+
+    async def _join(self, conference: Conference, backend: Backend, calls: Iterable[Call]) -> None:
+        """The part of a conference that is on `backend` is moved to the rest of it."""
+        found = ((call, call.leg_on(backend)) for call in calls)
+        steps = [Step(call, leg, kind_of(call)) for call, leg in found if leg is not None]
+        report = self.open_report("split conference", backend.name, backend.pool, conference.name, len(steps))
+        await self._move(report, backend, steps, alive=True)
 
     async def _rebuilt(self, report: Report, steps: list[Step]) -> None:
         """What became of the conferences of these calls."""
@@ -339,4 +350,5 @@ class Failovers:
             task.cancel()
         if self._tasks:
             await asyncio.gather(*self._tasks, *self._rebuilding.values(), return_exceptions=True)
+        await self.splits.close()
         await self.standbys.close()

@@ -272,7 +272,11 @@ class Recovery:
             return None
         call.standby = None
         survivor = call.other(self.dead)
-        if self.bypass is not None and self.bypass.backend not in (None, standby.leg.backend):
+        placed = {
+            self.bypass.backend if self.bypass is not None else None,
+            self.conferences.place(call, (self._old(),)),
+        }
+        if placed - {None, standby.leg.backend}:
             abandon(self.calls, standby.leg)  # the others are placed elsewhere
             return None
         try:
@@ -286,6 +290,8 @@ class Recovery:
         except BaseException:
             abandon(self.calls, standby.leg)
             raise
+        if standby.leg.backend is not None:
+            self.conferences.going(call, standby.leg.backend)
         self.result.standby = True
         self.result.backend = standby.leg.backend.name if standby.leg.backend else ""
         return standby.leg, answer

@@ -179,6 +179,10 @@ class Server(Agent):
         headers = [(b"X-Aqueduct-" + kind, conversation.bond)] if conversation.bond else []
         if kind == b"Conference" and conversation.bond:
             self._take_flags(incoming.request, conversation)
+            if conversation.bond in self.locked and not conversation.moderator:
+                incoming.reject(403)
+                conversation.over()
+                return
             headers += [
                 (b"X-Aqueduct-Role", b"moderator" if conversation.moderator else b"participant"),
                 (b"X-Aqueduct-Muted", b"yes" if conversation.muted else b"no"),

@@ -159,3 +159,27 @@ def test_without_that_rule_callers_of_one_conference_are_spread() -> None:
         assert min(len(flags_at(world, address)) for address in (FIRST, SECOND)) > 0
 
     assert play(script) == []
+
+
+@pytest.mark.parametrize("locked", [False, True])
+def test_a_split_conference_is_joined_where_most_are(locked: bool) -> None:
+    async def script(world: World) -> None:
+        for server in world.servers.values():
+            server.tells = False
+        controls = control_all(world)
+        world.node.calls.prefer = lambda pool, user: None  # as if they had come through a menu
+        first = [await join(world, number) for number in range(3)]
+        by_name = {backend.name: backend for backend in world.node.backends}
+        by_name["as1"].role, by_name["as2"].role = "backup", "primary"
+        second = [await join(world, number, Muted=b"yes") for number in (3, 4)]
+        controls[FIRST].set_locked(CONFERENCE.decode(), locked)
+        assert len(flags_at(world, FIRST)) == 3 and len(flags_at(world, SECOND)) == 2
+        await until(lambda: len(flags_at(world, FIRST)) == 5, 3.0)
+        await until(lambda: all_moved(world), 3.0)
+        assert {number for number, (_, muted) in flags_at(world, FIRST).items() if muted} == {b"3", b"4"}
+        assert all(hears(each, FIRST) for each in (*first, *second)) and not flags_at(world, SECOND)
+        (report,) = world.node.failovers.reports
+        assert (report.cause, report.count("moved")) == ("split conference", 2)
+        assert world.servers[FIRST].locked == ({CONFERENCE} if locked else set())
+
+    assert play(script) == []
