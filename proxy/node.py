@@ -14,6 +14,7 @@ from functools import partial
 from media.api import MediaPlane
 from media.rtpengine import RtpenginePlane
 from proxy.backends import Backends
+from proxy.backends.control.sessions import Sessions
 from proxy.calls import TALKING, Calls, listening
 from proxy.conferences import Conferences
 from proxy.config import Listen, Settings
@@ -53,6 +54,9 @@ class Node:
         self.calls = Calls(settings, self.stack, self.backends, relay, direct, rng, rtpengine)
         self.health = Health(self.backends, network, loop, rng, sip.listen[0].host, settings.node.name)
         self.conferences = Conferences(self.calls, self.backends)
+        self.controls = Sessions(self.backends, network, rng, settings.node.name)
+        self.controls.subscribe(self.conferences.hear)
+        self.conferences.sessions = self.controls.of
         self.failovers = Failovers(self.calls, self.backends, self.health, self.conferences, loop)
         self.reanchors = Reanchors(self.calls, self.backends, self.failovers.open_report, loop)
         Comfort((relay, rtpengine) if rtpengine is not None else (relay,), self.health)
@@ -62,6 +66,7 @@ class Node:
             self.recordings = Recordings(self.calls, self.backends, repair, loop)
             self.recordings.hear_of_calls()
             self.health.subscribe(self.recordings.verdict_changed)
+            self.controls.subscribe(self.recordings.hear)
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
         relay.subscribe(self.health.media)
         relay.subscribe(partial(listening.media, self.calls))
@@ -84,6 +89,7 @@ class Node:
                 raise OSError(error.errno, f"cannot listen on {listen}: {error.strerror or error}") from error
         self.health.start()
         self.synthetic.start()
+        self.controls.start()
 
     async def _listen(self, listen: Listen) -> None:
         sip = self.settings.sip
@@ -104,6 +110,7 @@ class Node:
         self.stall.stop()
         for call in [call for call in self.calls.live.values() if call.state != TALKING]:
             self.calls.end(call, "the node stops", failed=True)
+        await self.controls.stop()
         await self.synthetic.stop()
         self.health.stop()
         await self.failovers.close()

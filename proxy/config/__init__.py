@@ -1,5 +1,6 @@
 """Configuration: one YAML file -> frozen `Settings`, or a `ConfigError` naming each fault by line and key."""
 
+from proxy.config.control import ControlSettings
 from proxy.config.load import ConfigError, Fault, load, parse
 from proxy.config.power import DockerSettings, ExecSettings, HookSettings, PowerSettings, SystemdSettings
 from proxy.config.settings import (
@@ -26,6 +27,7 @@ __all__ = [
     "BackendSettings",
     "CallRule",
     "ConfigError",
+    "ControlSettings",
     "DockerSettings",
     "ExecSettings",
     "Fault",

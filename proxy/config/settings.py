@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from proxy.config.control import ControlSettings
 from proxy.config.power import PowerSettings
 from proxy.config.section import Name, Section
 from proxy.config.values import (
@@ -224,6 +225,8 @@ class BackendSettings(Section):
     """Of a backup. warm: it runs. cold: it is started when calls need it, by `power`."""
     power: PowerSettings | None = None
     """How it is started and stopped; null: only by others."""
+    control: ControlSettings | None = None
+    """Over what it says what it is doing; null: nothing is known but what SIP tells."""
 
 
 class CallRule(Section):
