@@ -34,7 +34,7 @@ Ring = tuple[Keys | None, ...]  # by media line; () where nothing is encrypted
 
 
 class End(Protocol):
-    """One side of an exchange: the keys that it was offered last, if it was told no answer since, and those that it has."""
+    """One side: the keys that it was offered last, if it was told no answer since, and those that it has."""
 
     asked: tuple[Lines, ...]
     ring: Ring
