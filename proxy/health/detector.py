@@ -18,6 +18,7 @@ from typing import ClassVar
 from media.api import FlowsSilent
 from proxy.backends import Verdict
 from proxy.config import HealthSettings
+from proxy.health.control_state import ControlState
 from proxy.health.diagnosis import Diagnosis, Sign, Signs, Sip, diagnose
 from proxy.health.evidence import Evidence
 from proxy.health.flows import Flows
@@ -34,11 +35,16 @@ JOINT_PATIENCE = 1.5  # times the longest healthy silence of streams and probes 
 FLOWING_S = 0.06  # so long after the first sign of trouble streams must have been seen to flow, to speak against it
 LIVE_SPREAD_S = 1.0  # unanswered live requests of one instant are one piece of evidence
 
-_COMMITTED = frozenset({Sip.SILENT, Sip.REFUSED, Sip.RESTARTED, Sip.DEAF_TO_CALLS})
-_SAYS_NOTHING_OF_THE_NETWORK = frozenset({Sip.UNHEARD, Sip.REFUSED, Sip.RESTARTED})
+_COMMITTED = frozenset({Sip.SILENT, Sip.REFUSED, Sip.RESTARTED, Sip.STOPPING, Sip.DEAF_TO_CALLS})
+_SAYS_NOTHING_OF_THE_NETWORK = frozenset({Sip.UNHEARD, Sip.REFUSED, Sip.RESTARTED, Sip.STOPPING})
 _SENSES = {
     Evidence.CONTROL_OK: ("control", Sign.WELL),
     Evidence.CONTROL_LOST: ("control", Sign.ILL),
+    Evidence.CONTROL_CUT: ("control", Sign.ILL),
+    Evidence.CONTROL_REFUSED: ("control", Sign.ILL),
+    Evidence.CONTROL_RESTARTED: ("control", Sign.NONE),  # that it answers does not say that it is as it was
+    Evidence.CONTROL_STOPPING: ("control", Sign.NONE),
+    Evidence.CONTROL_UNUSABLE: ("control", Sign.NONE),
     Evidence.SYNTHETIC_OK: ("synthetic", Sign.WELL),
     Evidence.SYNTHETIC_FAILED: ("synthetic", Sign.ILL),
 }
@@ -81,6 +87,7 @@ class Detector:
         self._trouble: dict[Evidence, float] = {}  # what spoke against it since it was heard, and since when
         self._media_ill_at = now
         self._refusals = Refusals()
+        self._control = ControlState()
         self._answers_503 = 0
         self._committed_at = now
         self._rising = 0  # timely answers in a row while committed
@@ -99,8 +106,11 @@ class Detector:
         self._answers_503 = self._answers_503 + 1 if busy else 0
         if self.signs.sip in _COMMITTED:
             self.pending = True
-            self._rise(now, sent_at, timely)
+            if not busy or self.signs.sip is not Sip.STOPPING:
+                self._rise(now, sent_at, timely)
         else:
+            if sent_at > self._control.cut_at:
+                self._control.forget()
             self._heard(now, sent_at)
             self.pending = self.pending or self.signs.held or self.signs.rtp is Sign.ILL
             if not busy:
@@ -189,7 +199,11 @@ class Detector:
             self._sensed_at[sense] = now
             if getattr(self.signs, sense) is not sign:
                 setattr(self.signs, sense, sign)
-                self._explain(evidence.replace("_", " "), evidence)
+                if self.signs.sip not in _COMMITTED:
+                    self._explain(evidence.replace("_", " "), evidence)
+                self.pending = True
+            if sense == "control":
+                self._controlled(evidence, now)
         elif evidence is Evidence.HOST_ALIVE:
             self.signs.host_alive = self.pending = True
         elif evidence is Evidence.LIVE_OK:
@@ -200,6 +214,17 @@ class Detector:
                     self._settle(Sip.ANSWERS, "answers a call", evidence)
         elif evidence is Evidence.LIVE_TIMEOUT:
             self._live_missed(now)
+
+    def _controlled(self, evidence: Evidence, now: float) -> None:
+        """What its control session says of its life."""
+        sip = self._control.take(evidence, now, self.misses, self.signs.sip in _COMMITTED)
+        if sip is not None:
+            self._commit(now, sip, f"so says its control session ({evidence})", evidence)
+        elif evidence is Evidence.CONTROL_CUT:
+            self._doubted(evidence, now)
+        elif not self._control:
+            self._trouble.pop(Evidence.CONTROL_CUT, None)
+        self.pending = True
 
     def dialog_unknown(self, dialog: bytes, now: float) -> None:
         """It said 481 in a dialog that we know to be live. One dialog may draw many: it counts once."""
@@ -267,6 +292,8 @@ class Detector:
         unanswered = f"no answer for {silence * 1000:.0f} ms to {self.misses} probes"
         if self._is_refused(now):
             self._commit(now, Sip.REFUSED, self._refused_reason(now), Evidence.ICMP_REFUSED)
+        elif self._control.enough(self.misses, self._refusals.latest if self._refusals else None):
+            self._commit(now, Sip.REFUSED, self._control.explain(self.misses), Evidence.CONTROL_REFUSED)
         elif self._is_mute(now) and witness_at >= now - self.joint.needed / 2:
             reason = f"{self.flows.explain(now)}, and {self.misses} probes without answer"
             self._commit(now, Sip.SILENT, reason, Evidence.RTP_SILENT)
@@ -278,6 +305,8 @@ class Detector:
                 self._commit(now, Sip.SILENT, unanswered, Evidence.OPTIONS_TIMEOUT)
         elif self._refusals:
             self._doubt(now, "refused", Evidence.ICMP_REFUSED)
+        elif self._control:
+            self._doubt(now, "its control session was cut off", Evidence.CONTROL_CUT)
         elif self.misses >= DOUBT_MISSES and silence >= needed / 2 and self.signs.sip is not Sip.UNHEARD:
             self._doubt(now, unanswered, Evidence.OPTIONS_TIMEOUT)
 
@@ -326,7 +355,7 @@ class Detector:
         if self.fast or self._refusals:
             self.misses = 0
             self._refusals.forget()
-            self.fast = False
+            self.fast = bool(self._control)
             self.signs.host_alive = False
 
     def _forget_trouble(self) -> None:
@@ -334,6 +363,8 @@ class Detector:
         self._trouble.clear()
         if silent is not None and self.flows.silent:
             self._trouble[Evidence.RTP_SILENT] = silent
+        if self._control:
+            self._trouble[Evidence.CONTROL_CUT] = self._control.cut_at
 
     def _rise(self, now: float, sent_at: float, timely: bool) -> None:
         """Committed, and yet an answer. Only one to a probe that was sent since, and in time, counts as a return:
@@ -349,6 +380,7 @@ class Detector:
 
     def _come_back(self, now: float, reason: str) -> None:
         # A short outage that proved to be one of the network is learned from, so that the next is waited for.
+        self._control.came_back()
         self._heard(now, now)
         self.fast = self.signs.blind = self.signs.host_alive = False
         self.misses = self._rising = 0
@@ -366,6 +398,7 @@ class Detector:
 
     def _commit(self, now: float, sip: Sip, reason: str, evidence: Evidence) -> None:
         self._committed_at = now
+        self._control.committed()
         self._rising = 0
         self.fast = False
         # What was said before the silence began may have ended with it.

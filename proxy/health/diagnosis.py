@@ -35,6 +35,7 @@ class Sip(StrEnum):
     SILENT = "silent"
     REFUSED = "refused"
     RESTARTED = "restarted"  # answers, but has forgotten its dialogs
+    STOPPING = "stopping"  # hangs up its calls and ends
     DEAF_TO_CALLS = "deaf_to_calls"  # answers OPTIONS, and no request of any call
 
 
@@ -121,6 +122,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(Diagnosis.DEAD, Verdict.DOWN, "its host says that nobody listens", sip=_any(Sip.REFUSED)),
     Row(Diagnosis.DEAD, Verdict.DOWN, "it has restarted and lost its calls", sip=_any(Sip.RESTARTED)),
+    Row(Diagnosis.DEAD, Verdict.DOWN, "it shuts down and hangs up its calls", sip=_any(Sip.STOPPING)),
     Row(
         Diagnosis.HUNG,
         Verdict.DOWN,

@@ -22,7 +22,12 @@ class Evidence(StrEnum):
     RTP_ALIVE = "rtp_alive"  # enough of its flows carry packets
     RTP_SILENT = "rtp_silent"  # many of its flows fell silent at once
     RTP_IDLE = "rtp_idle"  # too few flows to say anything
-    CONTROL_OK = "control_ok"  # AMI, ARI or ESL answers
-    CONTROL_LOST = "control_lost"
+    CONTROL_OK = "control_ok"  # AMI, ARI or ESL: logged in
+    CONTROL_LOST = "control_lost"  # it does not answer
+    CONTROL_CUT = "control_cut"  # an established session was reset or closed
+    CONTROL_REFUSED = "control_refused"  # nobody listens there
+    CONTROL_RESTARTED = "control_restarted"  # logged in, and it is another process than before
+    CONTROL_STOPPING = "control_stopping"  # it said that it shuts down, and hangs up its calls
+    CONTROL_UNUSABLE = "control_unusable"  # wrong secret, another protocol: says nothing of the backend
     SYNTHETIC_OK = "synthetic_ok"  # a test call heard its own tone
     SYNTHETIC_FAILED = "synthetic_failed"

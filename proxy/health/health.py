@@ -120,6 +120,8 @@ class Health:
         prober.detector.observe(evidence, awake)
         if prober.detector.pending:
             self.judge(prober, awake)
+        if evidence is Evidence.CONTROL_CUT:
+            prober.look()
 
     def forgive(self, backend: Backend) -> None:
         """An operator says that it does not flap any more."""
