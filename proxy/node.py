@@ -20,6 +20,7 @@ from proxy.conferences import Conferences
 from proxy.config import Listen, Settings
 from proxy.failover import Comfort, Failovers, Reanchors
 from proxy.health import Health
+from proxy.health.control import ControlWatch
 from proxy.health.synthetic import Synthetic
 from proxy.net.api import Network
 from proxy.net.timers import Timers
@@ -54,7 +55,8 @@ class Node:
         self.calls = Calls(settings, self.stack, self.backends, relay, direct, rng, rtpengine)
         self.health = Health(self.backends, network, loop, rng, sip.listen[0].host, settings.node.name)
         self.conferences = Conferences(self.calls, self.backends)
-        self.controls = Sessions(self.backends, network, rng, settings.node.name)
+        self.controls = Sessions(self.backends, network, loop, rng, settings.node.name)
+        self.controls.subscribe(ControlWatch(self.health).hear)  # first: it counts in milliseconds
         self.controls.subscribe(self.conferences.hear)
         self.conferences.sessions = self.controls.of
         self.failovers = Failovers(self.calls, self.backends, self.health, self.conferences, loop)

@@ -102,6 +102,7 @@ def backend_row(node: Node, backend: Backend) -> dict[str, Any]:
         "fenced": backend.fenced,
         **known,
         "synthetic": node.synthetic.explain(backend),
+        "control": node.controls.explain(backend),
     }
 
 

@@ -15,7 +15,7 @@ from media.api import MediaPlane
 from proxy.backends import Backend, Backends, Pool, Router
 from proxy.calls import listening, midcall, replaces, session_timer, standby, strays
 from proxy.calls.call import ENDED, TALKING, Call, HeldRequest
-from proxy.calls.headers import retry_after_s
+from proxy.calls.headers import own, retry_after_s
 from proxy.calls.invite import forwarded, invite
 from proxy.calls.leg import Leg
 from proxy.calls.pairs import Pairs
@@ -62,6 +62,7 @@ class Calls:
         self.now = stack.timers.now
         self.live: dict[str, Call] = {}
         self.index: dict[bytes, Leg] = {}  # by our tag
+        self.dialled: dict[bytes, Call] = {}  # by a backend, and answered: by the Call-ID that it chose
         self.counts: Counter[str] = Counter()
         self.left_behind: dict[str, list[tuple[Dialog, Flow]]] = {}  # by backend: dialogs that it may still hold
         self.pairs = Pairs(self)
@@ -196,6 +197,16 @@ class Calls:
         self.live[call.id] = call
         for leg in call.all_legs():
             self.index[leg.tag] = leg
+        self._note_dialled(call)
+
+    def _note_dialled(self, call: Call) -> None:
+        if call.a.backend is not None and call.a.dialog is not None:
+            self.dialled[call.a.dialog.call_id] = call
+
+    def _unlist(self, leg: Leg) -> None:
+        self.index.pop(leg.tag, None)
+        if leg.backend is not None and leg.dialog is not None:
+            self.dialled.pop(leg.dialog.call_id, None)
 
     def make_leg(self, call: Call, name: str, tag: bytes, flow: Flow, backend: Backend | None) -> Leg:
         if backend is not None:
@@ -218,7 +229,10 @@ class Calls:
         on_response: OnResponse,
         user: bytes | None = None,
     ) -> InviteClientTransaction:
-        request = invite(call, leg, body, [*extra, *session_timer.proposal(self, leg)], user)
+        own_fields = session_timer.proposal(self, leg)
+        if leg.backend is not None and self.backends.pool_of(leg.backend).settings.recover:
+            own_fields = [*own_fields, own("Call", call.id)]  # and no carrier
+        request = invite(call, leg, body, [*extra, *own_fields], user)
         transaction = self.stack.request(request, leg.flow, on_response)
         assert isinstance(transaction, InviteClientTransaction)
         leg.inviting = transaction
@@ -228,6 +242,7 @@ class Calls:
 
     def answered(self, call: Call) -> None:
         self.counts["answered"] += 1
+        self._note_dialled(call)
         listening.listen(self, call)
         log.info("call=%s backend=%s answered", call.id, call.b.backend.name if call.b and call.b.backend else "-")
         self.settled(call)
@@ -319,7 +334,7 @@ class Calls:
     def drop_leg(self, leg: Leg) -> None:
         """Take a leg out of the tables; its dialog is the caller's business."""
         call = leg.call
-        self.index.pop(leg.tag, None)
+        self._unlist(leg)
         if leg.backend is not None and call is not None:
             leg.backend.calls -= 1
         if call is not None:
@@ -363,7 +378,7 @@ class Calls:
             for fork in call.setup.forks:
                 self.index.pop(fork.a.local_tag, None)
         for leg in everywhere:
-            self.index.pop(leg.tag, None)
+            self._unlist(leg)
             if leg.backend is not None:
                 leg.backend.calls -= 1
             leg.unlink()

@@ -22,14 +22,9 @@ def sip_of(call: Call, leg: Leg) -> str:
 
 def in_place(calls: Calls, backend: Backend, sip: str) -> Call | None:
     """The call whose leg in place on that backend has this Call-ID; or this is the id of the call."""
-    call = calls.live.get(sip) or calls.live.get(sip.rpartition("-")[0])
-    if call is not None:
-        leg = call.leg_on(backend)
-        return call if leg is not None and sip in (call.id, sip_of(call, leg)) else None
-    for call in calls.live.values() if sip else ():  # one that the backend has dialled
-        if call.a.backend is backend and sip_of(call, call.a) == sip:
-            return call
-    return None
+    call = calls.live.get(sip) or calls.live.get(sip.rpartition("-")[0]) or calls.dialled.get(sip.encode())
+    leg = call.leg_on(backend) if call is not None else None
+    return call if call is not None and leg is not None and sip in (call.id, sip_of(call, leg)) else None
 
 
 class Bridges:

@@ -30,6 +30,7 @@ def cross_checks(settings: Settings) -> Iterator[Problem]:
     for name, pool in settings.pools.items():
         yield from _pool(("pools", name), pool)
         yield from _power(("pools", name), pool)
+        yield from _control(("pools", name), pool)
         yield from _standby(("pools", name), pool, pool.media or settings.media.mode)
     yield from _routes(settings)
 
@@ -106,6 +107,13 @@ def _backends(settings: Settings) -> Iterator[Problem]:
                 key = "address" if any(transport == backend.transport for transport, _ in carried) else "transport"
                 family = "IPv6" if inet6 else "IPv4"
                 yield (*path, key), f"what sip.listen can reach: it has no {backend.transport} listener for {family}"
+
+
+def _control(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:
+    for name, backend in pool.backends.items():
+        control = backend.control
+        if control is not None and not control.user and control.protocol != "esl":
+            yield (*path, "backends", name, "control", "user"), f"a user: {control.protocol} has no log-in without one"
 
 
 def _power(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:

@@ -21,5 +21,5 @@ class ControlSettings(Section):
     """null: 5038 (AMI), 8088 (ARI) or 8021 (ESL)."""
     user: str = ""
     """Name to log in with; of ESL only where a user of its directory is to be."""
-    secret: SecretStr
+    secret: SecretStr = Field(min_length=1)
     """Its secret or password; `${NAME}` and `${file:/run/secrets/name}` keep it out of this file."""

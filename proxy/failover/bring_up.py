@@ -196,7 +196,6 @@ def told(
     return (
         *mates,
         *calls.recorded(call),
-        own("Call", call.id),
         own("State", state),
         own("Recovered-From", old.backend.name),
         own("Reason", why),

@@ -1,7 +1,7 @@
 """Asterisk's events and lists, told in the vocabulary of `api`. Pure: no socket, no clock.
 
 It keeps the names of channels (commands about conferences want them), and which of them are tied to SIP: by the
-variable AQUEDUCT_CALL_ID, which `channelvars` of manager.conf lets every event of a channel carry, else by a question
+variable AQUEDUCT_CALL, which `channelvars` of manager.conf lets every event of a channel carry, else by a question
 (`ask`) when the channel is up. Events may be older than a list, never newer than the next event: telling one twice is
 harmless. Verified with Asterisk 22.10.1.
 """
@@ -27,7 +27,7 @@ from proxy.backends.control.api import (
 )
 from proxy.backends.control.session import WireError
 
-CALL_ID = "AQUEDUCT_CALL_ID"
+CALL = "AQUEDUCT_CALL"
 CHANNELS_MAX = 100_000
 _UP = "6"  # ChannelState
 _SIP = ("PJSIP/", "SIP/")
@@ -71,7 +71,7 @@ class AmiState:
         """What every event of a channel says of it."""
         channel = message.get("Uniqueid")
         known = self._channels.get(channel)
-        sip = message.variables.get(CALL_ID, "")
+        sip = message.variables.get(CALL, "")
         if known is None:
             if not channel:
                 return

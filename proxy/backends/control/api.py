@@ -6,7 +6,8 @@ truth: a `Up` is followed by one event for each channel, bridge member and confe
 then by `Synced`. A `Up` without a `Lost` before it begins the same anew: too much came at once, and news were dropped.
 
 A channel is one leg on the backend, named as the backend names it (`channel`, unique over a restart). `ChannelUp.sip`
-ties it to one of ours: the Call-ID of that leg (of one that we placed, X-Aqueduct-Call, a dash, and the leg's name).
+ties it to one of ours: the Call-ID of that leg (of one that we placed: the id of our call, a dash, the leg's name); or
+that id alone, where the backend has only read X-Aqueduct-Call (an SBC between us makes Call-IDs of its own).
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.backends import Pool, Verdict
+from proxy.calls import calls
 from proxy.config import PoolSettings
 from proxy.failover import bring_up
 from proxy.failover.policy import Refusal, decide
@@ -65,5 +66,5 @@ def test_the_guide_names_no_refusal_that_there_is_not() -> None:
 
 
 def test_the_guide_names_the_headers_that_a_backup_gets_and_no_others() -> None:
-    sent = set(re.findall(r'own\("([\w-]+)"', inspect.getsource(bring_up)))
+    sent = set(re.findall(r'own\("([\w-]+)"', inspect.getsource(bring_up) + inspect.getsource(calls)))
     assert {f"X-Aqueduct-{name}" for name in sent} == set(re.findall(r"`(X-Aqueduct-[\w-]+)`", GUIDE))
