@@ -12,13 +12,15 @@ a pool that is recovered is believed. What is done with it when the backend dies
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Container, Iterator, Set
 from typing import TYPE_CHECKING
 
 from proxy.calls.invite import call_id
 from proxy.sip.message import Message
 
 if TYPE_CHECKING:
+    from proxy.backends import Backend
     from proxy.calls.call import Call
     from proxy.calls.calls import Calls
     from proxy.calls.leg import Leg
@@ -29,20 +31,26 @@ NAME_BYTES_MAX = 200
 
 
 class Bond:
-    """Calls that their backend connects to each other."""
+    """Calls that their backend connects to each other. `meets_at`: the backend that a failover brings them to."""
 
-    __slots__ = ("calls", "kind", "name")
+    __slots__ = ("calls", "kind", "meets_at", "name")
 
     def __init__(self, kind: str, name: bytes) -> None:
         self.kind = kind
         self.name = name
         self.calls: dict[str, Call] = {}  # by id
+        self.meets_at: Backend | None = None
 
     def __repr__(self) -> str:
         return f"<{self.kind} {self.name!r} {list(self.calls)}>"
 
     def mates(self, call: Call) -> Iterator[Call]:
         return (each for each in self.calls.values() if each is not call)
+
+    def places(self, but: Container[str]) -> list[Backend]:
+        """The backends that its calls are on, but those (by id)."""
+        legs = [leg for call_id, call in self.calls.items() if call_id not in but for leg in call.legs()]
+        return [leg.backend for leg in legs if leg.backend is not None and not leg.lost]
 
 
 class Pairs:
@@ -96,6 +104,18 @@ class Pairs:
             self._part(call)
             self._calls.on_changed(call)
             self._calls.on_bonded(call)
+
+    def meet(self, moving: Set[str]) -> None:
+        """Those calls (by id) are to be carried over: each comes to where most of its bond have a standby, or one is,
+        or one will be. Who is on hold now would else come back to an empty room."""
+        for bond in self._bonds.values():
+            ours = [call for call_id, call in bond.calls.items() if call_id in moving]
+            if not ours:
+                continue
+            standbys = Counter(call.standby.leg.backend for call in ours if call.standby)
+            places = [*(backend for backend, _ in standbys.most_common(1)), *bond.places(moving)]
+            if places or len(ours) == len(bond.calls):  # else the others are on their way
+                bond.meets_at = places[0] if places else None
 
     def _part(self, call: Call) -> None:
         bond, call.bond = call.bond, None

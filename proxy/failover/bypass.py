@@ -36,8 +36,7 @@ class Party(NamedTuple):
 
 
 class Bypass:
-    """`bridged_at` is a clock time; 0: they are not bridged. `backend`: where the first of them was placed, so that
-    the others come to the same one. `final`: it is not undone any more."""
+    """`bridged_at` is a clock time; 0: they are not bridged. `final`: it is not undone any more."""
 
     def __init__(
         self, bond: Bond, parties: Iterable[Party], muted: Callable[[Call], bool], settle_s: float,
@@ -47,7 +46,6 @@ class Bypass:
         self._muted = muted
         self.parties = {party.call.id: party for party in parties}
         self.bridged_at = 0.0
-        self.backend: Backend | None = None
         self.final = False
         self.converts: Call | None = None  # whose person has to be asked for another codec first
         self._settle_s = settle_s
@@ -125,8 +123,6 @@ class Bypass:
 
     def backend_down(self, backend: Backend) -> None:
         """Legs that wait on it are of no use any more."""
-        if self.backend is backend:
-            self.backend = None
         for call_id, (leg, waiter) in list(self._arrived.items()):
             if leg.backend is backend:
                 self._away(call_id)
@@ -218,8 +214,6 @@ class Bypasses:
                 continue
             bypass.final = True
             self._keep(bypass)
-            standbys = [party.call.standby for party in bypass.parties.values() if party.call.standby]
-            bypass.backend = standbys[0].leg.backend if standbys else None
             if bridge and not bypass.bridged_at:
                 try:
                     bypass.bridge()
@@ -248,6 +242,9 @@ class Bypasses:
             bypass.leave(call)
 
     def backend_down(self, backend: Backend) -> None:
+        for bond in self._calls.pairs:
+            if bond.meets_at is backend:
+                bond.meets_at = None
         for bypass in self._all():
             bypass.backend_down(backend)
 

@@ -207,7 +207,9 @@ class Failovers:
         settings = self._backends.pool_of(backend).settings.recovery
         deadline = report.detected_at + settings.deadline_s
         steps = [step for step in steps if step.call.id not in self._recovering]
-        self._recovering.update(step.call.id for step in steps)
+        ids = {step.call.id for step in steps}
+        self._recovering |= ids
+        self._calls.pairs.meet(ids)
         died_at = None if alive else report.detected_at - (report.detection_ms or 0) / 1000
         self._conferences.begin_move((step.call for step in steps), died_at)
         self.bypasses.gather(backend, {step.call.id for step in steps if step.kind.talks}, bridge=not alive)

@@ -225,8 +225,8 @@ class Recovery:
             check(self.call)
             backend = self._untried()
             if backend is not None:
-                if self.bypass is not None and self.bypass.backend is None:
-                    self.bypass.backend = backend
+                if self.call.bond is not None and self._meeting_place() is None:
+                    self.call.bond.meets_at = backend
                 self.conferences.going(self.call, backend)
                 return backend
             await asyncio.sleep(WAIT_FOR_BACKUP_S if not self.tried else 10 * WAIT_FOR_BACKUP_S)
@@ -235,14 +235,19 @@ class Recovery:
     def _untried(self) -> Backend | None:
         exclude = [*self.tried, self._old()] if self.planned or self._old().fenced else self.tried
         now = self.calls.now()
-        backend = self.conferences.place(self.call, exclude)  # calls that belong together come to the same one
-        if backend is None and self.bypass is not None:
-            backend = self.bypass.backend
-        if backend is not None and backend not in exclude and backend.usable(now):
-            return backend
+        for backend in (self.conferences.place(self.call, exclude), self._meeting_place()):
+            if backend is not None and backend not in exclude:
+                return backend
         pool = self.calls.backends.pool_of(self._old())
         roomy = [*exclude, *self.conferences.cramped(self.call)]
         return pool.select(now, self.calls.rng, roomy) or pool.select(now, self.calls.rng, exclude)
+
+    def _meeting_place(self) -> Backend | None:
+        """Calls that belong together come to the same backend."""
+        backend = self.call.bond.meets_at if self.call.bond is not None else None
+        if backend is None or backend.pool != self._old().pool or not backend.usable(self.calls.now()):
+            return None
+        return backend
 
     async def _replacement(self) -> tuple[Leg, bytes]:
         """The leg that is to be switched to now. Of calls that belong together, all have theirs by then: until then
@@ -272,10 +277,7 @@ class Recovery:
             return None
         call.standby = None
         survivor = call.other(self.dead)
-        placed = {
-            self.bypass.backend if self.bypass is not None else None,
-            self.conferences.place(call, (self._old(),)),
-        }
+        placed = {self._meeting_place(), self.conferences.place(call, (self._old(),))}
         if placed - {None, standby.leg.backend}:
             abandon(self.calls, standby.leg)  # the others are placed elsewhere
             return None

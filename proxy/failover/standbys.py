@@ -190,8 +190,10 @@ class Standbys:
         calls = self._calls
         replaced = call.a if side == "a" else call.b
         assert replaced is not None and replaced.backend is not None
-        backend = self._companion(call, replaced.backend) or self._backends.pool_of(replaced.backend).select(
-            calls.now(), calls.rng, (replaced.backend,)
+        # Nor where a mate is: the two would be connected, so that he would hear it and be hung up on with it.
+        taken = [replaced.backend, *(call.bond.places((call.id,)) if call.bond else ())]
+        backend = self._companion(call, taken) or self._backends.pool_of(replaced.backend).select(
+            calls.now(), calls.rng, taken
         )
         if backend is None or backend.verdict is not Verdict.UP:
             self._retry(call)
@@ -229,11 +231,11 @@ class Standbys:
             calls.counts["standbys"] += 1
             log.info("call=%s backend=%s standby is up", call.id, backend.name)
 
-    def _companion(self, call: Call, taken: Backend) -> Backend | None:
+    def _companion(self, call: Call, taken: list[Backend]) -> Backend | None:
         """Where a call has its standby that this one's backend has connected it to."""
         for mate in call.bond.mates(call) if call.bond else ():
             backend = mate.standby.leg.backend if mate.standby else None
-            if backend is not None and backend is not taken and backend.usable(self._calls.now()):
+            if backend is not None and backend not in taken and backend.usable(self._calls.now()):
                 return backend
         return None
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from proxy.calls import Call, Leg
+from proxy.calls.pairs import Bond
 from proxy.failover.bypass import Bypass
 from tests.sim.acting import all_moved
 from tests.sim.scenario import FIRST, PHONE, SECOND, THIRD, play, until
@@ -165,6 +166,6 @@ def test_calls_that_are_placed_apart_do_not_meet_again(monkeypatch: pytest.Monke
 
     apart: list[int] = []
     assert play(script, servers=3) == []
-    monkeypatch.setattr(Bypass, "backend", property(lambda bypass: None, lambda bypass, backend: None), raising=False)
+    monkeypatch.setattr(Bond, "meets_at", property(lambda bond: None, lambda bond, backend: None))
     play(script, servers=3)
     assert apart[0] == 0 and apart[1] > 0
