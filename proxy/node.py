@@ -24,7 +24,7 @@ from proxy.health.control import ControlWatch
 from proxy.health.synthetic import Synthetic
 from proxy.net.api import Network
 from proxy.net.timers import Timers
-from proxy.recordings import Recordings, Repair
+from proxy.recordings import Recordings, Repair, follow
 from proxy.sip.stack import Stack
 from proxy.sip.times import Times
 from proxy.sip.transport import TcpTransport, UdpTransport
@@ -69,6 +69,7 @@ class Node:
             self.recordings.hear_of_calls()
             self.health.subscribe(self.recordings.verdict_changed)
             self.controls.subscribe(self.recordings.hear)
+            follow(self.conferences, self.recordings)
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
         relay.subscribe(self.health.media)
         relay.subscribe(partial(listening.media, self.calls))

@@ -55,8 +55,9 @@ class Conferences:
         self.seats: dict[str, Seats] = {}  # by backend
         self.sessions: dict[str, ControlSession] = {}  # by backend, of those that have one
         self.counts: Counter[str] = Counter()
-        self.on_changed: Callable[[str, str], None] = lambda pool, name: None  # it is another one now, or none
-        self.on_segment: Callable[[Segment], None] = lambda segment: None  # of a recording, when it begins and ends
+        self.on_changed: Callable[[Conference], None] = lambda conference: None  # it is another one now, or empty
+        # A segment of its recording has begun, or ended.
+        self.on_segment: Callable[[Conference, Segment], None] = lambda conference, segment: None
         self.on_moved: Callable[[Conference], None] = lambda conference: None  # all that could be carried over are
         self.on_split: Callable[[Conference], None] = lambda conference: None  # it may have parts on two backends
         calls.on_conference = self._told
@@ -105,7 +106,7 @@ class Conferences:
         self._of[call.id] = conference
         if leg.leg is call.b:
             self._users.setdefault((leg.pool, _user(call)), Counter())[name] += 1
-        self.on_changed(*key)
+        self.on_changed(conference)
         self.on_split(conference)
 
     def _leave(self, call: Call, conference: Conference) -> None:
@@ -121,9 +122,9 @@ class Conferences:
                 del self._users[user]
         if not conference.participants:
             self._goes_to.pop(conference, None)
-            self._tell_segment(conference.end_segment(self.now()))
+            self._end_segment(conference, self.now())
             del self._named[conference.pool, conference.name]
-        self.on_changed(conference.pool, conference.name)
+        self.on_changed(conference)
 
     # -- what is said of it in SIP
 
@@ -142,7 +143,7 @@ class Conferences:
         recording = headers.recording(message)
         if recording is not None:
             self._recorded(conference, leg.backend, recording)
-        self.on_changed(conference.pool, conference.name)
+        self.on_changed(conference)
 
     # -- what a control session says of it
 
@@ -181,13 +182,13 @@ class Conferences:
             self._room(backend, seat.conference, seats.rooms.get(seat.conference, Room()))
 
     def _take_flags(self, call: Call, seat: Seat) -> None:
-        participant = self.participant(call)
-        if participant is not None:
+        conference, participant = self._of.get(call.id), self.participant(call)
+        if conference is not None and participant is not None:
             participant.seated = True
             flags = (seat.moderator, seat.muted, seat.deaf)
             if flags != (participant.moderator, participant.muted, participant.deaf):
                 participant.moderator, participant.muted, participant.deaf = flags
-                self.on_changed(*self._key(call))
+                self.on_changed(conference)
 
     def _rose(self, backend: Backend, seat: Seat) -> None:
         call = in_place(self._calls, backend, seat.sip)
@@ -211,7 +212,7 @@ class Conferences:
             return
         if not self.is_moving(conference) and conference.locked != room.locked:
             conference.locked = room.locked
-            self.on_changed(conference.pool, conference.name)
+            self.on_changed(conference)
         self._recorded(conference, backend, room.recording)
 
     def _miss(self, backend: Backend, seats: Seats) -> None:
@@ -230,8 +231,8 @@ class Conferences:
         going_on = segment is not None and segment.ended_at is None
         if not file:
             if not self.is_moving(conference):
-                self._tell_segment(conference.end_segment(now))
-                self.on_changed(conference.pool, conference.name)
+                self._end_segment(conference, now)
+                self.on_changed(conference)
             return
         if segment is not None and going_on and segment.backend == backend.name:
             if file in (segment.file, UNNAMED):
@@ -239,7 +240,7 @@ class Conferences:
             if segment.file == UNNAMED:
                 conference.segment = replace(segment, file=file)
                 return
-        self._tell_segment(conference.end_segment(now))
+        self._end_segment(conference, now)
         goes_on = segment is not None and segment.goes_on_at(backend.name)
         name, number = segment.next_after() if segment is not None and goes_on else ("", 1)
         self._begin_segment(conference, backend, name or recording_name(file, conference.name), number, file)
@@ -248,7 +249,7 @@ class Conferences:
         """The backup was asked to go on recording, and nobody can tell whether it does."""
         segment = conference.segment
         if segment is not None and segment.goes_on_at(backend.name):
-            self._tell_segment(conference.end_segment(self.now()))
+            self._end_segment(conference, self.now())
             self._begin_segment(conference, backend, *segment.next_after(), UNNAMED)
 
     def _begin_segment(self, conference: Conference, backend: Backend, name: str, number: int, file: str) -> None:
@@ -256,12 +257,13 @@ class Conferences:
             name, number, backend.name, file, conference.name, tuple(conference.participants), self.now()
         )  # fmt: skip
         conference.segment = began
-        self.on_changed(conference.pool, conference.name)
-        self.on_segment(began)
+        self.on_changed(conference)
+        self.on_segment(conference, began)
 
-    def _tell_segment(self, segment: Segment | None) -> None:
-        if segment is not None:
-            self.on_segment(segment)
+    def _end_segment(self, conference: Conference, at: float, *, cut: bool = False) -> None:
+        ended = conference.end_segment(at, cut=cut)
+        if ended is not None:
+            self.on_segment(conference, ended)
 
     # -- where it is
 
@@ -332,7 +334,7 @@ class Conferences:
             if conference is not None and died_at is not None:
                 segment, side = conference.segment, self.leg_of(call)
                 if segment is not None and side is not None and segment.backend == side.backend.name:
-                    self._tell_segment(conference.end_segment(died_at, cut=True))
+                    self._end_segment(conference, died_at, cut=True)
 
     def going(self, call: Call, backend: Backend) -> None:
         """The first of a conference decides for all; until one of them is there, that may prove wrong."""
@@ -353,10 +355,6 @@ class Conferences:
         if conference is not None and not self.is_moving(conference):
             self._goes_to.pop(conference, None)
             self.on_moved(conference)
-
-    def _key(self, call: Call) -> Key:
-        conference = self._of[call.id]
-        return conference.pool, conference.name
 
 
 class _Side:

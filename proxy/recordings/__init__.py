@@ -9,5 +9,6 @@ Heavy work (numpy) is done in a process of its own, `worker`.
 
 from proxy.recordings.recording import Repair
 from proxy.recordings.recordings import Recordings
+from proxy.recordings.rosters import follow
 
-__all__ = ["Recordings", "Repair"]
+__all__ = ["Recordings", "Repair", "follow"]

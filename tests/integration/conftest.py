@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.testbed import ami
 from tests.testbed.aqueduct import Aqueduct, settings
 from tests.testbed.asterisk import ROOT_FOLDER, Asterisk
 from tests.testbed.audio import share_of
@@ -43,14 +44,24 @@ def start_site(
     pools: Mapping[str, Any] | None = None,
     routes: Sequence[Mapping[str, Any]] = (),
     additions: Mapping[str, str] | None = None,
+    control: bool = False,
 ) -> Site:
     """`pool` are more settings of the pool, `pools` and `routes` more of those (routes come first), `additions` go to
-    the end of Asterisk's files."""
+    the end of Asterisk's files. With `control` the proxy has a session with the manager of each."""
     if not (ROOT_FOLDER / "bin" / "asterisk").exists():
         pytest.fail("no Asterisk in .cache/asterisk-root; `make asterisk` puts one there")
     primary, backup = (
         stack.enter_context(
-            Asterisk(name, host, folder / name, root=ROOT_FOLDER, rtp_ports=ports, tone_hz=hz, additions=additions)
+            Asterisk(
+                name,
+                host,
+                folder / name,
+                root=ROOT_FOLDER,
+                rtp_ports=ports,
+                tone_hz=hz,
+                additions=additions,
+                recordings=folder / "recordings",
+            )
         )
         for name, host, ports, hz in (
             ("as1", BACKENDS[0], (12000, 13999), PRIMARY_HZ),
@@ -61,6 +72,8 @@ def start_site(
     backup.wait_ready()
     addresses = {asterisk.name: asterisk.address for asterisk in (primary, backup)}
     configuration = settings(PROXY, addresses, folder)
+    for backend in configuration["pools"]["pbx"]["backends"].values() if control else ():
+        backend["control"] = {"protocol": "ami", "user": ami.USER, "secret": ami.SECRET}
     configuration["pools"]["pbx"].update(pool or {})
     configuration["pools"].update(pools or {})
     configuration["routes"][:0] = routes
