@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from proxy.backends import Backend, Backends, Pool
@@ -49,7 +49,6 @@ class Conferences:
         self._named: dict[Key, Conference] = {}
         self._of: dict[str, Conference] = {}  # by call id
         self._users: dict[Key, Counter[str]] = {}  # pool and user dialled -> names of conferences that it led to
-        self._goes_to: dict[Conference, Backend] = {}  # while it is carried over
         self.moving: set[str] = set()  # ids of calls that are carried over
         self._bridges = Bridges(calls, self.moving)
         self.seats: dict[str, Seats] = {}  # by backend
@@ -121,7 +120,6 @@ class Conferences:
             if not learned:
                 del self._users[user]
         if not conference.participants:
-            self._goes_to.pop(conference, None)
             self._end_segment(conference, self.now())
             del self._named[conference.pool, conference.name]
         self.on_changed(conference)
@@ -208,7 +206,7 @@ class Conferences:
 
     def _room(self, backend: Backend, name: str, room: Room) -> None:
         conference = self._named.get((backend.pool, name))
-        if conference is None or backend is not (self._goes_to.get(conference) or self.home(conference)):
+        if conference is None or backend is not self.place(conference):
             return
         if not self.is_moving(conference) and conference.locked != room.locked:
             conference.locked = room.locked
@@ -285,26 +283,18 @@ class Conferences:
         found = self.parts(conference).most_common(1)
         return found[0][0] if found else None
 
+    def place(self, conference: Conference) -> Backend | None:
+        """Where it is, or, while it is carried over, where it will be."""
+        going = {call.bond.meets_at for call in self.calls_of(conference) if call.id in self.moving and call.bond}
+        return next(iter(going - {None}), None) or self.home(conference)
+
     def prefer(self, pool: Pool, user: bytes) -> Backend | None:
         """Where a new call to that user belongs: to the conference that all others who dialled it are in."""
         learned = self._users.get((pool.name, user.decode(errors="replace")))
         if learned is None or len(learned) != 1:
             return None
         conference = self._named.get((pool.name, next(iter(learned))))
-        return self._place(conference, ()) if conference is not None else None
-
-    def place(self, call: Call, exclude: Collection[Backend]) -> Backend | None:
-        """Where a call that is carried over belongs: where the others of its conference are, or go."""
-        conference = self._of.get(call.id)
-        return self._place(conference, exclude) if conference is not None else None
-
-    def _place(self, conference: Conference, exclude: Collection[Backend]) -> Backend | None:
-        now = self.now()
-        going = self._goes_to.get(conference)
-        for backend in (going, *(each for each, _ in self.parts(conference).most_common())):
-            if backend is not None and backend not in exclude and backend.usable(now):
-                return backend
-        return None
+        return self.place(conference) if conference is not None else None
 
     def cramped(self, call: Call) -> list[Backend]:
         """Backends that have no room for the whole conference of this call."""
@@ -336,24 +326,11 @@ class Conferences:
                 if segment is not None and side is not None and segment.backend == side.backend.name:
                     self._end_segment(conference, died_at, cut=True)
 
-    def going(self, call: Call, backend: Backend) -> None:
-        """The first of a conference decides for all; until one of them is there, that may prove wrong."""
-        conference = self._of.get(call.id)
-        if conference is None:
-            return
-        going = self._goes_to.get(conference)
-        if going is None or going not in self.parts(conference):
-            self._goes_to[conference] = backend
-
-    def go(self, conference: Conference, backend: Backend) -> None:
-        self._goes_to[conference] = backend
-
     def end_move(self, call: Call) -> None:
         """It is carried over, or will not be."""
         self.moving.discard(call.id)
         conference = self._of.get(call.id)
         if conference is not None and not self.is_moving(conference):
-            self._goes_to.pop(conference, None)
             self.on_moved(conference)
 
 

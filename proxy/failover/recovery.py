@@ -225,9 +225,7 @@ class Recovery:
             check(self.call)
             backend = self._untried()
             if backend is not None:
-                if self.call.bond is not None and self._meeting_place() is None:
-                    self.call.bond.meets_at = backend
-                self.conferences.going(self.call, backend)
+                self._meet_at(backend)
                 return backend
             await asyncio.sleep(WAIT_FOR_BACKUP_S if not self.tried else 10 * WAIT_FOR_BACKUP_S)
             self.tried.clear()
@@ -235,9 +233,9 @@ class Recovery:
     def _untried(self) -> Backend | None:
         exclude = [*self.tried, self._old()] if self.planned or self._old().fenced else self.tried
         now = self.calls.now()
-        for backend in (self.conferences.place(self.call, exclude), self._meeting_place()):
-            if backend is not None and backend not in exclude:
-                return backend
+        backend = self._meeting_place()
+        if backend is not None and backend not in exclude:
+            return backend
         pool = self.calls.backends.pool_of(self._old())
         roomy = [*exclude, *self.conferences.cramped(self.call)]
         return pool.select(now, self.calls.rng, roomy) or pool.select(now, self.calls.rng, exclude)
@@ -248,6 +246,12 @@ class Recovery:
         if backend is None or backend.pool != self._old().pool or not backend.usable(self.calls.now()):
             return None
         return backend
+
+    def _meet_at(self, backend: Backend) -> None:
+        """The first decides for all; while nobody is there, another one may prove better."""
+        bond, place = self.call.bond, self._meeting_place()
+        if bond is not None and (place is None or (place in self.tried and place not in bond.places(()))):
+            bond.meets_at = backend
 
     async def _replacement(self) -> tuple[Leg, bytes]:
         """The leg that is to be switched to now. Of calls that belong together, all have theirs by then: until then
@@ -277,8 +281,7 @@ class Recovery:
             return None
         call.standby = None
         survivor = call.other(self.dead)
-        placed = {self._meeting_place(), self.conferences.place(call, (self._old(),))}
-        if placed - {None, standby.leg.backend}:
+        if self._meeting_place() not in (None, standby.leg.backend):
             abandon(self.calls, standby.leg)  # the others are placed elsewhere
             return None
         try:
@@ -292,8 +295,6 @@ class Recovery:
         except BaseException:
             abandon(self.calls, standby.leg)
             raise
-        if standby.leg.backend is not None:
-            self.conferences.going(call, standby.leg.backend)
         self.result.standby = True
         self.result.backend = standby.leg.backend.name if standby.leg.backend else ""
         return standby.leg, answer

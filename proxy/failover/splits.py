@@ -67,7 +67,6 @@ class Splits:
         calls = [call for call in conferences.calls_of(conference) if call.state == TALKING and call.leg_on(source)]
         conferences.begin_move(calls, None)
         try:
-            conferences.go(conference, target)
             session = conferences.sessions.get(target.name)
             if conference.locked and session is not None:  # else it lets nobody in; locked again when all are there
                 try:

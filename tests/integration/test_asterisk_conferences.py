@@ -86,6 +86,7 @@ def test_the_same_ten_are_in_the_same_conference_and_nobody_hears_a_prompt(tmp_p
             await room.until_all_hear()
             with Manager(site.primary.address[0]) as manager:
                 manager.order("ConfbridgeLock", Conference=NAME)
+            await asyncio.sleep(2.5)  # no event tells of it: the proxy asks each 2 s
             struck_at = await killed(site, room, within_s=1.5)
             await room.until_all_hear()
             await asyncio.sleep(3.0)  # prompts would have come by now

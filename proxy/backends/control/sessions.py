@@ -20,9 +20,11 @@ from proxy.backends.control.ami import AmiSession
 from proxy.backends.control.api import ControlSession, Event, Loss, Lost, Resources, Stopping, Synced, Up
 from proxy.backends.control.ari import AriSession
 from proxy.backends.control.esl import EslSession
+from proxy.backends.control.session import Times
 from proxy.config import BackendSettings, ControlSettings
 from proxy.net.api import Network
 
+LOCKS_S = 2.0  # Asterisk tells by no event that a conference was locked
 PORTS = {"ami": 5038, "ari": 8088, "esl": 8021}
 
 Listener = Callable[[Backend, Event], None]
@@ -127,7 +129,7 @@ def _session(
     remote = (settings.host or backend.address[0], settings.port or PORTS[settings.protocol])
     secret = settings.secret.get_secret_value()
     if settings.protocol == "ami":
-        return AmiSession(network, remote, settings.user, secret, rng)
+        return AmiSession(network, remote, settings.user, secret, rng, times=Times(report_s=LOCKS_S))
     if settings.protocol == "ari":
         return AriSession(network, remote, settings.user, secret, rng, application=node)
     return EslSession(network, remote, secret, rng, user=settings.user or None, conference_profile="aqueduct")
