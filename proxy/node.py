@@ -29,6 +29,7 @@ from proxy.sip.stack import Stack
 from proxy.sip.times import Times
 from proxy.sip.transport import TcpTransport, UdpTransport
 from proxy.stall import Stall
+from proxy.upkeep import Upkeep
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ class Node:
             self.controls.subscribe(self.recordings.hear)
             follow(self.conferences, self.recordings)
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
+        self.upkeep = Upkeep(self.backends, self.health, self.synthetic, self.failovers, loop)
         relay.subscribe(self.health.media)
         relay.subscribe(partial(listening.media, self.calls))
         self.relay = relay
@@ -93,6 +95,7 @@ class Node:
         self.health.start()
         self.synthetic.start()
         self.controls.start()
+        self.upkeep.start()
 
     async def _listen(self, listen: Listen) -> None:
         sip = self.settings.sip
@@ -113,6 +116,7 @@ class Node:
         self.stall.stop()
         for call in [call for call in self.calls.live.values() if call.state != TALKING]:
             self.calls.end(call, "the node stops", failed=True)
+        await self.upkeep.stop()
         await self.controls.stop()
         await self.synthetic.stop()
         self.health.stop()

@@ -25,6 +25,7 @@ from media.relay.link import RelayOptions
 from media.rtpengine import NodeOptions, RtpenginePlane, Watch
 from proxy.admin.control import ControlServer, control_path
 from proxy.admin.orders import handlers
+from proxy.backends.power.drivers import drivers
 from proxy.config import WILDCARDS, Settings
 from proxy.journal import Journal
 from proxy.lock import Lock
@@ -66,6 +67,7 @@ async def _serve(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
     rtpengine = await start_rtpengine(settings, rng) if settings.uses_media("rtpengine") else None
     node = Node(settings, loop, AsyncioNetwork(loop), relay, direct, rng, rtpengine, repair)
     node.synthetic.callers.update(synthetic_callers(settings, node.network, rng))
+    node.upkeep.starts.drivers.update(drivers(settings))
     await node.start()
     carried = tuple(dict.fromkeys(listen.transport for listen in settings.sip.listen))
     node.stack.resolver = Resolver(loop, rng, DnsLookup(), transports=carried, hosts=read_hosts())

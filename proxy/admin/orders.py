@@ -98,6 +98,7 @@ def backend_row(node: Node, backend: Backend) -> dict[str, Any]:
         "address": host_port(backend.address),
         "role": str(backend.role),
         "admin": str(backend.admin),
+        "power": str(backend.power),
         "calls": backend.calls,
         "fenced": backend.fenced,
         **known,

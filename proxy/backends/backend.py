@@ -1,7 +1,7 @@
 """A backend: one telephony server behind us, and what is known of it now.
 
 Plain state, written by others: `admin` by the operator, `verdict` by health, `calls` by the calls that count
-themselves in and out, `fenced` by a failover. Times are those of the event loop's clock.
+themselves in and out, `fenced` by a failover, `power` by the upkeep. Times are those of the event loop's clock.
 """
 
 from __future__ import annotations
@@ -31,6 +31,14 @@ class Verdict(StrEnum):
     DOWN = "down"
 
 
+class Power(StrEnum):
+    """Whether it is meant to run."""
+
+    ON = "on"
+    OFF = "off"  # a cold standby that nobody has started: that it is silent says nothing
+    STARTING = "starting"  # ordered to, and not ready yet, whatever its SIP says
+
+
 class Backend:
     __slots__ = (
         "address",
@@ -40,6 +48,7 @@ class Backend:
         "fenced",
         "name",
         "pool",
+        "power",
         "retry_after_until",
         "role",
         "transport",
@@ -58,6 +67,7 @@ class Backend:
         self.calls_max = settings.calls_max
         self.admin = Admin.READY
         self.verdict = Verdict.UNKNOWN
+        self.power = Power.OFF if settings.standby == "cold" else Power.ON
         self.fenced = False  # its late packets and requests are dropped: its calls were moved away
         self.calls = 0  # live calls on it; the calls count themselves
         self.retry_after_until = 0.0  # RFC 3261 §20.33: it asked to be left alone until then
@@ -75,6 +85,7 @@ class Backend:
         return (
             self.admin is Admin.READY
             and self.verdict is not Verdict.DOWN
+            and self.power is Power.ON
             and not self.fenced
             and now >= self.retry_after_until
             and not self.full

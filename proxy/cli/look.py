@@ -34,7 +34,7 @@ def status(
     )
     print_table(console, list(backend_columns(told["backends"])))
     for row in told["backends"]:
-        if row["verdict"] != "up":
+        if row["verdict"] != "up" and row["power"] != "off":
             why = ", ".join(part for part in (row["diagnosis"], row["reason"]) if part)
             console.print(Text(f"{row['name']}: {why}", style=_STYLES.get(row["verdict"], "yellow")))
     if told["rtpengines"]:
@@ -56,10 +56,18 @@ def backend_columns(rows: list[dict[str, Any]]) -> Iterator[Column]:
     yield Column("pool", [row["pool"] for row in rows], 2)
     yield Column("role", [row["role"] for row in rows], 3)
     yield Column("admin", [row["admin"] for row in rows])
-    yield Column("verdict", [row["verdict"] + (" fenced" if row["fenced"] else "") for row in rows])
+    yield Column("verdict", [verdict_of(row) for row in rows])
     yield Column("calls", [str(row["calls"]) for row in rows], right=True)
     yield Column("rtt ms", [or_dash(row["rtt_ms"]) for row in rows], 1, right=True)
     yield Column("address", [row["address"] for row in rows], 4)
+
+
+def verdict_of(row: dict[str, Any]) -> str:
+    """`off` where nobody expects anything; else what health believes."""
+    if row["power"] == "off":
+        return "off"
+    starting = " starting" if row["power"] == "starting" else ""
+    return f"{row['verdict']}{starting}{' fenced' if row['fenced'] else ''}"
 
 
 def relay_line(relay: dict[str, Any]) -> str:

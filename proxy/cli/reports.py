@@ -43,6 +43,8 @@ def summary(report: dict[str, Any]) -> str:
     parts.append(done)
     if report["all_moved_ms"] is not None:
         parts.append(f"all moved after {ms(report['all_moved_ms'])}")
+    for backend, ready_ms in report["started"].items():
+        parts.append(f"{backend} started by us and ready after {ms(ready_ms)}")
     gap = report["gap_ms"]
     if gap["p50"] is not None:
         parts.append(f"silence p50 {ms(gap['p50'])}, p99 {ms(gap['p99'])}")

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 from proxy.backends import Admin, Backend, Backends, Verdict
@@ -48,6 +48,7 @@ class Failovers:
         self._health = health
         self._loop = loop
         self.reports: deque[Report] = deque(maxlen=REPORTS_KEPT)
+        self.on_report: list[Callable[[Report], None]] = []  # called when one is opened, and when it is finished
         self.refusals: Counter[Refusal] = Counter()
         self.moving: set[Backend] = set()
         self._ids = itertools.count(1)
@@ -200,7 +201,12 @@ class Failovers:
         report.note(now, f"{cause}: {reason}; {counted(calls, 'call')} to move")
         self.reports.append(report)
         log.warning("backend=%s failover=%d cause=%r calls=%d", backend, report.id, cause, calls)
+        self._tell(report)
         return report
+
+    def _tell(self, report: Report) -> None:
+        for listener in self.on_report:
+            listener(report)
 
     async def _move(self, report: Report, backend: Backend, steps: list[Step], *, alive: bool) -> None:
         self.moving.add(backend)
@@ -237,6 +243,7 @@ class Failovers:
             "backend=%s failover=%d moved=%d lost=%d ended=%d stayed=%d unverified=%d all_moved_ms=%s",
             backend.name, report.id, *counts.values(), report.unverified, report.all_moved_ms,
         )  # fmt: skip
+        self._tell(report)
 
     async def _recover_one(self, report: Report, step: Step, *, alive: bool, deadline: float) -> CallResult:
         """A call is ours until it is done, not until its whole batch is: where it went may die while others wait."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from random import Random
 from typing import Any, ClassVar
 
 from media.api import FlowsSilent, MediaEvent, MediaRestarted
-from proxy.backends import Backend, Backends, Verdict
+from proxy.backends import Backend, Backends, Power, Verdict
 from proxy.health.detector import Change
-from proxy.health.diagnosis import Diagnosis
+from proxy.health.diagnosis import Diagnosis, Sip
 from proxy.health.evidence import Evidence
 from proxy.health.flow import TcpFlow, UdpFlow, trouble
 from proxy.health.probe import Prober
@@ -101,6 +102,12 @@ class Health:
         for _, port in self._host_probes.values():
             port.close()
         self._host_probes.clear()
+
+    def answers(self, backend: Backend) -> bool:
+        """Its SIP answers, and nothing else has made it down."""
+        return backend.verdict is not Verdict.DOWN and self._probers[backend].detector.signs.sip in (
+            Sip.ANSWERS, Sip.OVERLOADED
+        )  # fmt: skip
 
     def report_live(self, backend: Backend, ok: bool) -> None:
         """A request of a call was answered by anything at all (`ok`), or by nothing."""
@@ -196,7 +203,7 @@ class Health:
     # What the probers ask of us
 
     def judge(self, prober: Prober, awake: float) -> None:
-        change = prober.detector.judge(awake, self.selfcheck.witness_at(prober))
+        change = prober.detector.judge(awake, self._witness_at(prober))
         if change is not None:
             self._announce(prober, change)
         if prober.detector.misses and not prober.detector.signs.host_alive:
@@ -205,6 +212,11 @@ class Health:
             for other in self._probers.values():
                 if other is not prober:
                     other.ask()
+
+    def _witness_at(self, prober: Prober) -> float:
+        """When somebody else was heard last. Who is switched off cannot be a witness, and is not missed as one."""
+        others = (backend for backend, other in self._probers.items() if other is not prober)
+        return self.selfcheck.witness_at(prober) if any(b.power is not Power.OFF for b in others) else math.inf
 
     def _ask_host(self, prober: Prober) -> None:
         """Ask the host's kernel, so that a hung process can be told from a host that is cut off."""
@@ -252,8 +264,9 @@ class Health:
         quiet = not named and (
             change.verdict is Verdict.SUSPECT or change.previous in (Verdict.SUSPECT, Verdict.UNKNOWN)
         )
+        alarming = change.verdict is Verdict.DOWN and backend.power is not Power.OFF
         log.log(
-            logging.WARNING if change.verdict is Verdict.DOWN else logging.DEBUG if quiet else logging.INFO,
+            logging.WARNING if alarming else logging.DEBUG if quiet else logging.INFO,
             "backend=%s pool=%s verdict=%s diagnosis=%s reason=%r last_good_ms=%s",
             backend.name,
             backend.pool,

@@ -84,6 +84,16 @@ class Synthetic:
             "gap_ms": _ms(last.gap_s if last and last.heard else None),
         }
 
+    async def call(self, backend: Backend) -> Outcome | None:
+        """One test call, now; None: this backend gets none. Raises CallerFailed. A failure is held against nobody."""
+        settings = self._wanted.get(backend)
+        if settings is None:
+            return None
+        outcome = await self.callers[settings.caller].place(_call(backend, settings))
+        if outcome.heard:
+            self._health.observe(backend, Evidence.SYNTHETIC_OK)
+        return outcome
+
     async def _watch(self, backend: Backend, settings: SyntheticSettings) -> None:
         await asyncio.sleep(self._rng.random() * settings.interval_s)  # not all backends at once
         while True:

@@ -21,9 +21,12 @@ PHONE = "10.0.1.1"
 
 
 def play(script: Script, ablate: Callable[[World], None] | None = None, **options: Any) -> list[str]:
-    """Violations of the checks in this scenario; an assertion of the script itself is raised."""
+    """Violations of the checks in this scenario; an assertion of the script itself is raised. `prepare` is called with
+    the world before its node is started."""
 
     async def run() -> list[str]:
+        if prepare is not None:
+            prepare(world)
         await world.start()
         if ablate is not None:
             ablate(world)
@@ -37,6 +40,7 @@ def play(script: Script, ablate: Callable[[World], None] | None = None, **option
         return checks.violations
 
     options_patience = options.pop("patience_s", 6.0)
+    prepare = options.pop("prepare", None)
     loop = VirtualLoop()
     world = World(loop, 1, **options)
     try:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 from media.direct import DirectPlane
 from media.rtpengine import NodeOptions, RtpenginePlane
+from proxy.backends.power import Driver
 from proxy.config import Settings
 from proxy.journal import Journal as CallJournal
 from proxy.net.api import Address
@@ -132,6 +133,7 @@ class World:
         self.phones = [self._phone(phone_address(number), f"phone{number}") for number in range(phones)]
         self.carrier = Server(self.network.host(CARRIER, loop), self.audio, self._rng("carrier"), "carrier")
         self.sent_to: Counter[str] = Counter()  # by host: what the node sent that is no probe
+        self.drivers: dict[str, Driver] = {}  # by backend: who can start and stop it
         self.hung_up: set[bytes] = set()  # numbers of calls that a server ended, as it may
         self.last_fault_at = 0.0
         self.path_changed_at = 0.0  # when the delay of the paths last took a step
@@ -174,6 +176,7 @@ class World:
             connect = connecting(self.host)
             self.rtpengine = RtpenginePlane(self.host.loop, self._new_rng("rtpengine"), NODE, nodes, connect=connect)
         self.node = Node(self.settings, self.host.loop, self.host, self.relay, self.direct, rng, self.rtpengine)
+        self.node.upkeep.starts.drivers.update(self.drivers)
         await self.node.start()
 
     def keep_journal(self, folder: Path) -> None:

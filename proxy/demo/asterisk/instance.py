@@ -46,7 +46,7 @@ class Asterisk(Process):
         self.address: Address = (host, SIP_PORT)
         self.folder = folder
         self.recordings = recordings or folder / "spool" / "monitor"
-        self._command: Sequence[str | Path] = [root / "bin/asterisk", "-C", folder / "etc/asterisk.conf"]
+        self.command: Sequence[str | Path] = [root / "bin/asterisk", "-C", folder / "etc/asterisk.conf"]
         for part in ("etc", "run", "log", "spool/recording", "spool/tmp", "lib/moh", "key/keys"):
             (folder / part).mkdir(parents=True, exist_ok=True)
         self.recordings.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ class Asterisk(Process):
             for key, value in values.items():
                 text = text.replace(f"@{key}@", str(value))
             (folder / "etc" / template.name).write_text(text + (additions or {}).get(template.name, ""))
-        argv = [*self._command, "-f", "-n"]  # -f: in the foreground, as our child
+        argv = [*self.command, "-f", "-n"]  # -f: in the foreground, as our child
         super().__init__(argv, folder / "log/console", cwd=folder)
 
     def start(self) -> None:
@@ -97,7 +97,7 @@ class Asterisk(Process):
 
     def cli(self, command: str, timeout_s: float = 10.0) -> str:
         """What the console says to `command`."""
-        argv = [str(part) for part in (*self._command, "-rx", command)]
+        argv = [str(part) for part in (*self.command, "-rx", command)]
         return subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False).stdout
 
     def channels(self) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from proxy.cli.look import backend_columns, call_columns, relay_line
+from proxy.cli.look import backend_columns, call_columns, relay_line, verdict_of
 from proxy.cli.reports import print_report
 from proxy.cli.tables import Column, print_table
 from proxy.cli.words import lasting, ms, number_of
@@ -126,6 +126,7 @@ def test_each_call_has_its_times_when_asked_for() -> None:
 
 def test_a_backend_that_never_answered_has_no_round_trip_time() -> None:
     row = {"name": "as1", "pool": "p", "role": "primary", "admin": "ready", "verdict": "unknown", "fenced": False}
+    row["power"] = "on"
     columns = {
         column.name: column.cells for column in backend_columns([row | {"calls": 0, "rtt_ms": None, "address": "x"}])
     }
@@ -154,3 +155,10 @@ main()
 def test_ctrl_c_while_it_loads_leaves_no_trace() -> None:
     done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("power", "told"), [("on", "down fenced"), ("starting", "down starting fenced"), ("off", "off")]
+)
+def test_the_verdict_says_who_is_off_and_who_is_being_started(power: str, told: str) -> None:
+    assert verdict_of({"verdict": "down", "power": power, "fenced": True}) == told

@@ -1,0 +1,22 @@
+"""The drivers of the backends that have power. What a driver needs is not read before it is wanted."""
+
+from __future__ import annotations
+
+from proxy.backends.power.api import Driver
+from proxy.backends.power.exec import ExecDriver
+from proxy.config import PowerSettings, Settings
+
+
+def drivers(settings: Settings) -> dict[str, Driver]:
+    """By names of backends."""
+    return {
+        name: driver_of(backend.power, name, settings.node.name)
+        for pool in settings.pools.values()
+        for name, backend in pool.backends.items()
+        if backend.power is not None
+    }
+
+
+def driver_of(power: PowerSettings, backend: str, node: str) -> Driver:
+    assert power.exec is not None
+    return ExecDriver(power.exec, {"AQUEDUCT_BACKEND": backend, "AQUEDUCT_NODE": node})
