@@ -72,7 +72,7 @@ class Node:
             self.controls.subscribe(self.recordings.hear)
             follow(self.conferences, self.recordings)
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
-        self.upkeep = Upkeep(self.backends, self.health, self.synthetic, self.failovers, loop)
+        self.upkeep = Upkeep(self.backends, self.health, self.synthetic, self.controls.of, self.failovers, loop)
         relay.subscribe(self.health.media)
         relay.subscribe(partial(listening.media, self.calls))
         self.relay = relay

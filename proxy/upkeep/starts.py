@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from media.probe.call import CallerFailed
 from proxy.backends import Backend, Power
+from proxy.backends.control.api import ControlSession
 from proxy.backends.power import Driver, PowerError
 from proxy.config import PowerSettings
 from proxy.health import Health
@@ -51,11 +52,14 @@ class Started:
 
 
 class Starts:
-    """`drivers`, by names of backends, are there before anything is started."""
+    """`drivers`, by names of backends, are there before anything is started; `controls` too."""
 
-    def __init__(self, health: Health, synthetic: Synthetic, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, health: Health, synthetic: Synthetic, controls: Mapping[str, ControlSession],
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:  # fmt: skip
         self.drivers: dict[str, Driver] = {}
-        self.control_up: Callable[[Backend], bool] = lambda backend: True
+        self._controls = controls
         self._health = health
         self._synthetic = synthetic
         self._loop = loop
@@ -104,11 +108,15 @@ class Starts:
         while not self._health.answers(backend):
             await asyncio.sleep(POLL_S)
         answers_at = self._loop.time()
-        while not self.control_up(backend):
+        while not self._control_up(backend):
             await asyncio.sleep(POLL_S)
         while not await self._heard(backend):
             await asyncio.sleep(CALL_AGAIN_S)
         return answers_at
+
+    def _control_up(self, backend: Backend) -> bool:
+        session = self._controls.get(backend.name)
+        return session is None or session.up
 
     async def _heard(self, backend: Backend) -> bool:
         try:
@@ -121,7 +129,7 @@ class Starts:
     def _missing(self, backend: Backend, within_s: float) -> str:
         if not self._health.answers(backend):
             what = f"it is {backend.verdict}"
-        elif not self.control_up(backend):
+        elif not self._control_up(backend):
             what = "it answers SIP, and its control session is not up"
         else:
             what = "it answers SIP, and no test call was heard"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 from proxy.backends import Backends
+from proxy.backends.control.api import ControlSession
 from proxy.failover import Failovers
 from proxy.health import Health
 from proxy.health.synthetic import Synthetic
@@ -19,12 +20,12 @@ log = logging.getLogger(__name__)
 
 class Upkeep:
     def __init__(
-        self, backends: Backends, health: Health, synthetic: Synthetic, failovers: Failovers,
-        loop: asyncio.AbstractEventLoop,
+        self, backends: Backends, health: Health, synthetic: Synthetic, controls: Mapping[str, ControlSession],
+        failovers: Failovers, loop: asyncio.AbstractEventLoop,
     ) -> None:  # fmt: skip
         self._loop = loop
         self._tasks: set[asyncio.Task[None]] = set()
-        self.starts = Starts(health, synthetic, loop)
+        self.starts = Starts(health, synthetic, controls, loop)
         self.cold = ColdStandbys(backends, health, failovers, self.starts, loop, self._spawn)
 
     def start(self) -> None:

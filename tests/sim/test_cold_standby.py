@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -191,16 +192,16 @@ def test_ready_is_who_answers_and_has_a_control_session_and_was_heard() -> None:
     stage = Stage(1)
 
     async def script(world: World) -> None:
-        ear, controls = Ear(world), [False]
+        ear, control = Ear(world), SimpleNamespace(up=False)
         world.node.synthetic.callers["builtin"] = ear
-        world.node.upkeep.starts.control_up = lambda backend: controls[0]
+        world.node.controls.of["as2"] = control
         as2 = named(world, "as2")
         call = await world.place(1)
         world.network.kill(FIRST)
         await until(lambda: as2.verdict is Verdict.UP, 4.0)
         await asyncio.sleep(1.0)
         assert as2.power is Power.STARTING and not as2.usable(world.loop.time())
-        controls[0] = True
+        control.up = True
         ear.hears_from = world.loop.time() + 1.0
         await until(lambda: as2.power is Power.ON, 3.0)
         assert world.loop.time() >= ear.hears_from
