@@ -110,6 +110,7 @@ class Call:
         self._phones = phones
         self._loop = asyncio.get_running_loop()
         self._to = to
+        self.dialled = user  # or what was dialled to reach this phone
         self.heard = Heard()
         self.sent = 0  # RTP packets
         self.ended: asyncio.Future[str] = self._loop.create_future()  # how it ended: "bye" (ours) or "hung up"
@@ -231,6 +232,7 @@ class Call:
     def answer(self, invite: Message) -> None:
         """Take a call that came: the roles of From and To are the other way round from now on (RFC 3261 §12.1.1)."""
         head = invite.headers
+        self.dialled = invite.first.partition("sip:")[2].partition("@")[0]
         self.call_id = head["call-id"]
         self._from = f"{head['to']};tag={random.getrandbits(48):x}"
         self._peer = head["from"]
