@@ -71,7 +71,7 @@ async def _serve(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
     await node.start()
     carried = tuple(dict.fromkeys(listen.transport for listen in settings.sip.listen))
     node.stack.resolver = Resolver(loop, rng, DnsLookup(), transports=carried, hosts=read_hosts())
-    journal = Journal(state_dir, node.calls, node.backends, loop, time.time)
+    journal = Journal(state_dir, node.calls, node.backends, node.conferences, loop, time.time)
     restored, problems = journal.load()
     for problem in problems:
         log.warning("what a predecessor left: %s", problem)

@@ -13,6 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from typing import Any
 
 from proxy.backends import Backend, Backends, Pool
 from proxy.backends.control.api import (
@@ -29,7 +30,7 @@ from proxy.backends.control.api import (
 )
 from proxy.calls import Call, Calls, Leg
 from proxy.calls.pairs import CONFERENCE, PAIR
-from proxy.conferences import headers
+from proxy.conferences import headers, snapshot
 from proxy.conferences.bonds import Bridges, in_place
 from proxy.conferences.roster import UNNAMED, Conference, Participant, Segment, recording_name
 from proxy.conferences.seats import Room, Seat, Seats
@@ -81,6 +82,24 @@ class Conferences:
     def calls_of(self, conference: Conference) -> list[Call]:
         live = self._calls.live
         return [live[each.call] for each in conference if each.call in live]
+
+    def follow(self, listener: Callable[[Conference], None]) -> None:
+        """Be told of changes too, beside whoever is told already."""
+        before = self.on_changed
+
+        def on_changed(conference: Conference) -> None:
+            before(conference)
+            listener(conference)
+
+        self.on_changed = on_changed
+
+    def restore(self, state: Any, elapsed_s: float) -> None:
+        """Take up a roster `elapsed_s` after its snapshot, when its calls have been. Raises RosterError."""
+        conference = self._named.get(snapshot.key(state))
+        if conference is not None:
+            snapshot.restore(conference, state, self.now(), elapsed_s)
+            if conference.segment is not None:
+                self.on_segment(conference, conference.segment)
 
     # -- who belongs to it
 

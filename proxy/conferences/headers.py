@@ -19,6 +19,7 @@ from proxy.sip.message import Field, Message
 MODERATOR, PARTICIPANT = "moderator", "participant"
 _YES = {b"yes": True, b"no": False}
 NAME_MAX = 200
+_NO_FILE = str.maketrans(";/\\", "___")
 
 
 def flag(message: Message, name: bytes) -> bool | None:
@@ -53,7 +54,8 @@ def told(conference: Conference, participant: Participant) -> tuple[Field, ...]:
     ]
     if conference.segment is not None:
         name, number = conference.segment.next_after()
-        fields.append(own("Recording", f"{printable(name).replace(';', '_')};segment={number}"))
+        file = printable(name).translate(_NO_FILE)
+        fields.append(own("Recording", f"{file};segment={number}"))
     return tuple(fields)
 
 

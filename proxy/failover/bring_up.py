@@ -19,6 +19,7 @@ from proxy.calls import ENDED, TALKING, Call, Calls, Leg, session_timer
 from proxy.calls.headers import own
 from proxy.calls.pairs import PAIR
 from proxy.conferences import Conferences
+from proxy.conferences.headers import printable
 from proxy.failover.pace import Pace
 from proxy.failover.survivor import Hopeless, check, offer_of
 from proxy.sip.client_transaction import InviteClientTransaction
@@ -191,7 +192,7 @@ def told(
     bond = call.bond
     mates: tuple[Field, ...] = ()
     if bond is not None:
-        name = bond.name.decode(errors="replace")
+        name = printable(bond.name.decode(errors="replace"))
         mates = (own("Pair", name),) if bond.kind == PAIR else (own("Conference", name), *conferences.told(call))
     return (
         *mates,

@@ -48,9 +48,7 @@ class Report:
     timeline: list[tuple[float, str]] = field(default_factory=list)
     finished: bool = False
     warning: str = ""  # known from the start
-    started: dict[str, float] = field(
-        default_factory=dict
-    )  # cold standbys: ready so many ms after the decision
+    started: dict[str, float] = field(default_factory=dict)  # cold standbys: ready so many ms after the decision
     refused: dict[str, set[str]] = field(default_factory=dict)  # "as2: 486 Busy Here": ids of the calls
 
     def note(self, now: float, what: str) -> None:

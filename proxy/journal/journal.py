@@ -25,6 +25,8 @@ import msgpack
 from proxy.backends import Backends
 from proxy.calls import TALKING, Call, Calls
 from proxy.calls.snapshot import SnapshotError, restore
+from proxy.conferences import Conference, Conferences
+from proxy.conferences.snapshot import RosterError, snapshot
 from proxy.journal.left import HEAD, Left, file_of
 from proxy.text import counted
 
@@ -37,6 +39,8 @@ GROWTH_MAX = 3  # times what lives
 BYTES_MIN = 4 << 20  # below which nobody cares
 RETRY_S = 1.0
 
+Key = tuple[str, str]  # pool and name of a conference
+
 
 class Journal:
     """`wall_clock`: seconds since 1970, comparable to those of the process before. `disk` writes, in order."""
@@ -46,6 +50,7 @@ class Journal:
         folder: Path,
         calls: Calls,
         backends: Backends,
+        conferences: Conferences,
         loop: asyncio.AbstractEventLoop,
         wall_clock: Callable[[], float],
         disk: Executor | None = None,
@@ -53,6 +58,7 @@ class Journal:
         self._folder = folder
         self._calls = calls
         self._backends = backends
+        self._conferences = conferences
         self._loop = loop
         self._wall_clock = wall_clock
         self._disk = disk or ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
@@ -61,6 +67,8 @@ class Journal:
         self._failing = False
         self._alarm: asyncio.TimerHandle | None = None
         self._changed: dict[str, None] = {}  # call ids, in order
+        self._rosters: dict[Key, Conference] = {}  # conferences that changed, in order
+        self._rosters_written: set[Key] = set()
         self._again: dict[str, None] = {}  # those that are still to be written to the file that has just been begun
         self._written: dict[str, int] = {}  # who is in the journal: bytes of the last record
         self._told_of_backends: dict[str, Any] = {}
@@ -91,6 +99,11 @@ class Journal:
             except SnapshotError as error:
                 self._calls.counts["not_restored"] += 1
                 problems.append(str(error))
+        for written_at, state in left.conferences.values():
+            try:
+                self._conferences.restore(state, max(0.0, now - written_at))
+            except RosterError as error:
+                problems.append(str(error))
         for name, count in strangers.items():
             problems.append(f"{counted(count, 'call')} on {name}, which is not configured: cannot be moved from there")
         self._older = left.survived()
@@ -103,10 +116,14 @@ class Journal:
         """Write from now on, after `load`. Raises OSError."""
         self._begin_file()
         self._calls.on_changed = self._note
+        self._conferences.follow(self._note_roster)
         self._alarm = self._loop.call_later(INTERVAL_S, self._tick)
 
     def _note(self, call: Call) -> None:
         self._changed[call.id] = None
+
+    def _note_roster(self, conference: Conference) -> None:
+        self._rosters[conference.pool, conference.name] = conference
 
     def _tick(self) -> None:
         pause_s = INTERVAL_S
@@ -118,7 +135,7 @@ class Journal:
             if data:
                 self._append(data)
             self._turn_over()
-            if self._changed or self._again:
+            if self._changed or self._again or self._rosters:
                 pause_s = SLICES_APART_S
         self._alarm = self._loop.call_later(pause_s, self._tick)
 
@@ -129,6 +146,10 @@ class Journal:
         if backends != self._told_of_backends:
             self._told_of_backends = backends
             records += msgpack.packb(["backends", backends])
+        while self._rosters and most > 0:
+            key = next(iter(self._rosters))
+            records += self._roster_record(key, self._rosters.pop(key))
+            most -= 1
         for queue in (self._changed, self._again):
             while queue and most > 0:
                 call_id = next(iter(queue))
@@ -137,6 +158,17 @@ class Journal:
                 records += record
                 most -= bool(record)
         return bytes(records)
+
+    def _roster_record(self, key: Key, conference: Conference) -> bytes:
+        if conference.participants:
+            self._rosters_written.add(key)
+            written: bytes = msgpack.packb(["conference", self._wall_clock(), snapshot(conference, self._calls.now())])
+            return written
+        if key not in self._rosters_written:
+            return b""
+        self._rosters_written.discard(key)
+        emptied: bytes = msgpack.packb(["emptied", *key])
+        return emptied
 
     def _record(self, call_id: str) -> bytes:
         call = self._calls.live.get(call_id)
@@ -169,6 +201,7 @@ class Journal:
         self._file_bytes = 0
         self._told_of_backends = {}
         self._again = dict.fromkeys(self._calls.live)
+        self._rosters.update({(each.pool, each.name): each for each in self._conferences})
         self._append(HEAD)
 
     def _turn_over(self) -> None:
@@ -215,7 +248,7 @@ class Journal:
         """Write what is left; returns how many calls a successor will find."""
         if self._alarm is not None:
             self._alarm.cancel()
-        data = self._records(len(self._changed) + len(self._again))
+        data = self._records(len(self._changed) + len(self._again) + len(self._rosters))
         self._append(data + msgpack.packb(["closed"]))
         self._turn_over()
         self._submit(os.close, self._descriptor)

@@ -5,6 +5,8 @@ A file is a row of msgpack records. The last one may be cut off: that is where t
     ["aqueduct", VERSION]             at the head
     ["call", wall clock, snapshot]    the call as it was then (`proxy.calls.snapshot`); replaces an earlier one
     ["ended", call id]
+    ["conference", wall clock, snapshot]  what its roster adds (`proxy.conferences.snapshot`)
+    ["emptied", pool, name]           nobody is left in that conference
     ["backends", snapshot]            what the operator has set
     ["closed"]                        nothing was left to write: a clean stop
 
@@ -21,7 +23,10 @@ from typing import Any
 
 import msgpack
 
-VERSION = 1
+from proxy.conferences.snapshot import key as roster_key
+
+VERSION = 2
+KNOWN = (["aqueduct", 1], ["aqueduct", VERSION])  # 1 had no conferences
 HEAD: bytes = msgpack.packb(["aqueduct", VERSION])
 JOURNAL, TAKEN, SPOILT = ".journal", ".taken", ".spoilt"
 
@@ -31,6 +36,7 @@ class Left:
 
     def __init__(self, folder: Path) -> None:
         self.calls: dict[str, tuple[float, Any]] = {}
+        self.conferences: dict[tuple[str, str], tuple[float, Any]] = {}
         self.backends: Any = None
         self.closed = False
         self.problems: list[str] = []
@@ -49,7 +55,7 @@ class Left:
             records = _unpacked(aside.read_bytes())
             head = next(records, None)
             if head is not None:  # else it ended before it had written anything
-                if head != ["aqueduct", VERSION]:
+                if head not in KNOWN:
                     raise ValueError("not a journal of this version")
                 self.closed = False
                 for record in records:
@@ -67,6 +73,12 @@ class Left:
             self.calls[str(state.get("id")) if isinstance(state, dict) else repr(state)] = (float(written_at), state)
         elif kind == "ended":
             self.calls.pop(values[0], None)
+        elif kind == "conference":
+            written_at, state = values
+            self.conferences[roster_key(state)] = (float(written_at), state)
+        elif kind == "emptied":
+            pool, name = values
+            self.conferences.pop((pool, name), None)
         elif kind == "backends":
             self.backends = values[0]
         elif kind != "closed":

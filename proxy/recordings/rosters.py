@@ -14,8 +14,7 @@ from proxy.recordings.recordings import Recordings
 
 
 def follow(conferences: Conferences, recordings: Recordings) -> None:
-    """From now on; beside whoever follows them already."""
-    changed = conferences.on_changed
+    """From now on."""
 
     def members(conference: Conference) -> list[tuple[Call, bool]]:
         return [(call, conference.participants[call.id].muted) for call in conferences.calls_of(conference)]
@@ -31,8 +30,8 @@ def follow(conferences: Conferences, recordings: Recordings) -> None:
         )
 
     def on_changed(conference: Conference) -> None:
-        changed(conference)
         if conference.segment is not None:
             recordings.roster((conference.pool, conference.segment.recording), members(conference))
 
-    conferences.on_segment, conferences.on_changed = on_segment, on_changed
+    conferences.on_segment = on_segment
+    conferences.follow(on_changed)

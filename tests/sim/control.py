@@ -29,9 +29,10 @@ class SimControl:
 
     abilities: frozenset[Ability] = frozenset({"join", "mute", "lock", "record"})
 
-    def __init__(self, world: World, address: str) -> None:
+    def __init__(self, world: World, address: str, boot: str = "") -> None:
         self._world = world
         self._address = address
+        self._boot = boot
         self._server = world.servers[address]
         self._listener: Callable[[Event], None] = lambda event: None
         self.commands: list[str] = []
@@ -47,7 +48,7 @@ class SimControl:
         self.resync()
 
     def resync(self) -> None:
-        self._tell(Up("Simulated 1", self._address))
+        self._tell(Up("Simulated 1", self._boot or self._address))
         for conversation in self._server.live:
             if conversation.bond.startswith(b"conf"):
                 self._joined(conversation)

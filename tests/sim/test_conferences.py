@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from tests.sim.acting import all_moved
 from tests.sim.agents import Conversation
-from tests.sim.control import control_all
+from tests.sim.control import SimControl, control_all
 from tests.sim.scenario import FIRST, SECOND, THIRD, hears, play, until
-from tests.sim.world import World
+from tests.sim.world import NODE, World
 
 CONFERENCE = b"conf-sales"
 
@@ -181,5 +182,58 @@ def test_a_split_conference_is_joined_where_most_are(locked: bool) -> None:
         (report,) = world.node.failovers.reports
         assert (report.cause, report.count("moved")) == ("split conference", 2)
         assert world.servers[FIRST].locked == ({CONFERENCE} if locked else set())
+
+    assert play(script) == []
+
+
+def test_a_successor_of_the_node_knows_the_roster(tmp_path: Path) -> None:
+    async def script(world: World) -> None:
+        controls = control_all(world)
+        world.keep_journal(tmp_path)
+        people = await conference_of_ten(world)
+        controls[FIRST].set_recorded(CONFERENCE.decode(), "sales.wav")
+        await asyncio.sleep(0.5)
+        world.network.kill(NODE)
+        await asyncio.sleep(1.0)
+        world.network.restart(NODE)
+        await world.start()
+        assert world.take_up(tmp_path) == (10, [])
+        (conference,) = world.node.conferences
+        assert [each.order for each in conference] == list(range(1, 11))
+        assert conference.segment is not None and conference.segment.recording == "sales"
+        await asyncio.sleep(1.0)
+        world.network.kill(FIRST)
+        await until(lambda: all(hears(each, SECOND) for each in people), 2.0)
+        assert flags_at(world, SECOND) == EXPECTED
+        assert world.servers[SECOND].recorded[CONFERENCE] == "sales;segment=2"
+
+    assert play(script) == []
+
+
+def test_a_backend_that_was_started_anew_does_not_empty_the_roster() -> None:
+    """Its control session is up again before anybody has seen that it was gone: it tells of no conference at all."""
+
+    async def script(world: World) -> None:
+        for server in world.servers.values():
+            server.tells = False
+        control_all(world)
+        people = await conference_of_ten(world)
+        await asyncio.sleep(0.5)
+        world.network.kill(FIRST)
+        world.restart(FIRST)
+        again = SimControl(world, FIRST, boot="again")
+        backend = world.node.backends.get("as1")
+        assert backend is not None
+        again.start(lambda event: world.node.conferences.hear(backend, event))
+        await asyncio.sleep(0.01)
+        (conference,) = world.node.conferences
+        assert len(conference) == 10
+        for call in list(world.node.calls.live.values()):  # what says that it has forgotten them is another test
+            assert call.b is not None
+            world.node.calls.on_leg_lost(call, call.b, "forgotten")
+        await until(lambda: all(hears(each, SECOND) or hears(each, FIRST) for each in people), 3.0)
+        await until(lambda: all_moved(world), 3.0)
+        there = {**flags_at(world, FIRST), **flags_at(world, SECOND)}
+        assert there == EXPECTED
 
     assert play(script) == []

@@ -192,7 +192,7 @@ class World:
 
     def _journal_of_calls(self, folder: Path) -> CallJournal:
         node, loop = self.node, self.host.loop
-        return CallJournal(folder, node.calls, node.backends, loop, self.loop.time, SimDisk())
+        return CallJournal(folder, node.calls, node.backends, node.conferences, loop, self.loop.time, SimDisk())
 
     def stop(self) -> None:
         logger = logging.getLogger("proxy")
