@@ -109,6 +109,7 @@ class Starts:
             await asyncio.sleep(POLL_S)
         answers_at = self._loop.time()
         while not self._control_up(backend):
+            self._controls[backend.name].hurry()
             await asyncio.sleep(POLL_S)
         while not await self._heard(backend):
             await asyncio.sleep(CALL_AGAIN_S)

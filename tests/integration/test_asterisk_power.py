@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.conftest import BACKUP_HZ, PRIMARY_HZ, TONE, Site, together, until_heard
+from tests.testbed import ami
 from tests.testbed.aqueduct import Aqueduct, settings
 from tests.testbed.asterisk import ROOT_FOLDER, Asterisk
 from tests.testbed.hosts import BACKENDS, CALLER, PROXY
@@ -69,6 +70,8 @@ def cold_site(stack: ExitStack, folder: Path, **pool: Any) -> Site:
     configuration = settings(PROXY, {each.name: each.address for each in (primary, backup)}, folder)
     members = configuration["pools"]["pbx"]["backends"]
     members["as2"].update({"standby": "cold", "power": power_of(backup)})
+    for member in members.values():
+        member["control"] = {"protocol": "ami", "user": ami.USER, "secret": ami.SECRET}
     configuration["pools"]["pbx"].update(pool)
     proxy = stack.enter_context(Aqueduct(configuration, folder))
     proxy.wait_ready()

@@ -192,7 +192,7 @@ def test_ready_is_who_answers_and_has_a_control_session_and_was_heard() -> None:
     stage = Stage(1)
 
     async def script(world: World) -> None:
-        ear, control = Ear(world), SimpleNamespace(up=False)
+        ear, control = Ear(world), SimpleNamespace(up=False, hurry=lambda: None)
         world.node.synthetic.callers["builtin"] = ear
         world.node.controls.of["as2"] = control
         as2 = named(world, "as2")

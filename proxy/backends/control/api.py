@@ -186,6 +186,10 @@ class ControlSession(Protocol):
 
     async def stop(self) -> None: ...
 
+    def hurry(self) -> None:
+        """It was started just now: try at once, unless it is up or was denied."""
+        ...
+
     async def originate(self, target: str, variables: Mapping[str, str], *, context: str, extension: str) -> str:
         """Call `target` from the backend and put whoever answers into the dialplan there: the new channel."""
         ...

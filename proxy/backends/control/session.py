@@ -89,6 +89,7 @@ class Session(ABC, Generic[M]):
         self._heard_at = 0.0
         self._up_since: float | None = None  # of the present attempt
         self._behind = asyncio.Event()
+        self._hurried = asyncio.Event()
         self._stopping = False  # the backend has said that it ends
         self.up = False
 
@@ -128,6 +129,9 @@ class Session(ABC, Generic[M]):
     def start(self, listener: Callable[[Event], None]) -> None:
         self._listener = listener
         self._life = asyncio.get_running_loop().create_task(self._live())
+
+    def hurry(self) -> None:
+        self._hurried.set()
 
     async def stop(self) -> None:
         self._listener = _nobody
@@ -179,12 +183,20 @@ class Session(ABC, Generic[M]):
                     pause_s = 0.0
                 wait_s = self._times.denied_s if loss is Loss.DENIED else pause_s
                 # Spread, so that all nodes and backends do not come back in the same moment.
-                await asyncio.sleep(wait_s * self._rng.uniform(0.75, 1.25))
+                await self._pause(wait_s * self._rng.uniform(0.75, 1.25), loss)
                 pause_s = min(max(2 * pause_s, self._times.retry_min_s), self._times.retry_max_s)
         finally:
             self.up = False
             self._hang_up()
             self._forget(ControlError("the control session was stopped"))
+
+    async def _pause(self, wait_s: float, loss: Loss) -> None:
+        if loss is Loss.DENIED:
+            await asyncio.sleep(wait_s)
+            return
+        self._hurried.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), wait_s)
 
     async def _attempt(self) -> tuple[Loss, float | None]:
         """One connection, from its first byte to its end: why it ended, and since when it was up."""
