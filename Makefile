@@ -52,7 +52,7 @@ docs: .venv/ready ## the configuration reference, out of the settings
 
 bench: compile .venv/ready-bench sipp asterisk rtpengine ## figures as JSON, peers measured in the same run
 	@$(PACKAGES) kamailio=kamailio
-	@for each in calls relay detection failover reanchor memory; do $(PYTHON) -m bench.$$each || exit; done
+	@for each in calls relay detection failover reanchor memory situations; do $(PYTHON) -m bench.$$each || exit; done
 
 soak: compile ## the simulation with thousands of seeds
 	@$(PYTHON) -m tests.sim.soak

@@ -19,13 +19,15 @@ from proxy.net.address import host_port
 from proxy.sip.flow import Transport
 
 if TYPE_CHECKING:
-    from proxy.node import Node
+    from proxy.admin.rosters import conference_row
+from proxy.node import Node
 
 
 def handlers(node: Node) -> dict[str, Handler]:
     return {
         "status": lambda command: _status(node, command),
         "calls": lambda command: (call_row(node, call) for call in list(node.calls.live.values())),
+        "conferences": lambda command: [conference_row(node, each) for each in node.conferences],
         "backends": lambda command: [backend_row(node, backend) for backend in node.backends],
         "failovers": lambda command: (report_row(node, report) for report in list(node.failovers.reports)),
         "drain": lambda command: _drain(node, command),
@@ -49,6 +51,7 @@ def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
         "retransmissions": {"sent": stack.retransmissions, "received": stack.retransmissions_seen},
         "errors": dict(stack.errors),
         "counts": dict(node.calls.counts),
+        "conferences": {"live": len(node.conferences), **node.conferences.counts},
         "transports": [transport_row(transport) for transport in stack.transports],
         "media": {mode: dict(plane.counters) for mode, plane in _planes(node).items()},
         "refusals": {str(refusal): count for refusal, count in node.failovers.refusals.items()},

@@ -237,3 +237,22 @@ def test_a_backend_that_was_started_anew_does_not_empty_the_roster() -> None:
         assert there == EXPECTED
 
     assert play(script) == []
+
+
+def test_a_hot_conference_stands_on_the_backup_already_and_is_put_right_there() -> None:
+    async def script(world: World) -> None:
+        for server in world.servers.values():
+            server.tells = False
+        controls = control_all(world)
+        people = await conference_of_ten(world)
+        await until(lambda: len(flags_at(world, SECOND)) == 10, 5.0)
+        controls[FIRST].set_muted(world.servers[FIRST].calls[b"5"][-1], True)  # after its standby was told otherwise
+        await asyncio.sleep(0.5)
+        world.network.kill(FIRST)
+        await until(lambda: all(hears(each, SECOND) for each in people), 0.3)
+        await until(lambda: all_moved(world), 3.0)
+        muted = {number for number, (_, muted) in flags_at(world, SECOND).items() if muted}
+        assert muted == {b"0", b"1", b"2", b"5"}
+        assert controls[SECOND].commands == ["mute 5 True"]
+
+    assert play(script, standby={"standby": "hot"}) == []
