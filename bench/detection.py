@@ -5,6 +5,9 @@ Two backends carry calls with RTP through one node. One after the other is struc
 killed (and started anew), it is frozen (and thawed), or its host is cut off (and joined again). Its calls go over to
 the other one, which is the next to be struck. This program knows when it struck, the node says when it changed its
 verdict and which evidence came first. Everything runs in a network of its own; without root there is no cut.
+
+With `--control` there is a control session (AMI) with each Asterisk, and little else to see a death by: OPTIONS go out
+each 5 s, and no calls talk unless `--calls` says so.
 """
 
 from __future__ import annotations
@@ -41,6 +44,8 @@ STEADY_S = 1.0  # between trials, besides what the streams need to become active
 STARTED_PER_S = 50
 USERS = {"reference": ("echo", "tone"), "asterisk": ("echo", "milliwatt")}
 KNOBS = {"flaps_max": 100}  # each backend dies many times
+SLOW_PROBES = {"interval_ms": 5000, "silence_min_ms": 10000, "silence_max_ms": 10000, "rise": 1}
+AMI = {"protocol": "ami", "user": "lab", "secret": "lab-secret"}  # proxy/demo/asterisk/conf/manager.conf
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,10 @@ async def until(server: Server, condition: Any, what: str) -> dict[str, dict[str
         await asyncio.sleep(0.1)
 
 
+def ready(row: dict[str, Any]) -> bool:
+    return row["verdict"] == "up" and (row["control"] is None or row["control"]["state"] == "synced")
+
+
 def carries(row: dict[str, Any], calls: int) -> bool:
     active: int = row["streams"]["active"]
     return active == calls
@@ -109,7 +118,7 @@ async def trial(server: Server, fault: Fault, victim: Backend, other: Backend, c
     """Strike `victim`, which carries all calls; at the end `other` does, and both are up."""
     await until(
         server,
-        lambda seen: carries(seen[victim.name], calls) and all(row["verdict"] == "up" for row in seen.values()),
+        lambda seen: carries(seen[victim.name], calls) and all(ready(row) for row in seen.values()),
         f"{calls} active streams on {victim.name}, both up",
     )
     await asyncio.sleep(STEADY_S)
@@ -177,16 +186,24 @@ def own_network(faults: list[str]) -> Iterator[None]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="how soon the death of a backend with talking calls is known")
-    parser.add_argument("--calls", type=int, default=10)
+    parser.add_argument("--calls", type=int, help="that talk; 10, with --control none")
+    parser.add_argument("--control", action="store_true", help="by control sessions, with slow probes")
     parser.add_argument("--trials", type=int, default=10, help="of each fault")
     parser.add_argument("--backend", choices=tuple(USERS), default="asterisk")
     parser.add_argument("--faults", nargs="+", choices=("kill", "stop", "cut"), default=["kill", "stop", "cut"])
     options = parser.parse_args()
+    if options.control and options.backend != "asterisk":
+        parser.error("--control: only Asterisk has a control session")
+    if options.calls is None:
+        options.calls = 0 if options.control else 10
     with tempfile.TemporaryDirectory(prefix="aqueduct-bench-") as work, own_network(options.faults):
         folder = Path(work)
         backends = start_backends(options.backend, folder)
         try:
-            server = start_aqueduct(folder, aqueduct_settings(folder, "relay", KNOBS))
+            settings = aqueduct_settings(folder, "relay", KNOBS | (SLOW_PROBES if options.control else {}))
+            for each in settings["pools"]["pbx"]["backends"].values() if options.control else ():
+                each["control"] = AMI
+            server = start_aqueduct(folder, settings)
             try:
                 results = asyncio.run(measure(server, backends, options))
             finally:

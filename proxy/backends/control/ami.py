@@ -27,6 +27,7 @@ BACKLOG_BYTES_MAX = 4 << 20  # about 6,000 events
 ACTIONS_MAX = 256  # under way at once
 QUESTIONS_MAX = 32  # of those: about single channels
 QUEUED_MAX = 100_000  # questions that wait for their turn
+HELD_MAX = 10_000  # events, for the time that an answer to Ping takes
 SUBSCRIBED = "system,call"
 JOIN_CONTEXT, JOIN_EXTENSION, JOIN_VARIABLE = "aqueduct-conference", "join", "AQUEDUCT_CONFERENCE"
 CALL_ID, FILE, LOAD = "CHANNEL(pjsip,call-id)", "MIXMONITOR_FILENAME", "SYSINFO(loadavg)"
@@ -78,8 +79,9 @@ class AmiSession(Session[Message]):
         self._actions: dict[str, _Action] = {}
         self._questions: deque[tuple[str, str, Told]] = deque()
         self._asking: set[asyncio.Task[None]] = set()
-        self._hangs_up = False
-        self._said_hangs_up: bool | None = None
+        self._hangs_up = False  # or so it seems
+        self._told_stopping: bool | None = None  # as which
+        self._held: list[Message] = []  # while it seems to hang up all, and nobody knows whether it stops
 
     def _new_state(self) -> None:
         self._state = state = AmiState()
@@ -245,8 +247,9 @@ class AmiSession(Session[Message]):
         self._stopping = True
         if not self.up:
             self._lose(Loss.STOPPING, "Asterisk is shutting down")
-        elif self._said_hangs_up is not self._hangs_up:
-            self._said_hangs_up = self._hangs_up
+        elif self._told_stopping is not self._hangs_up:
+            self._told_stopping = self._hangs_up
+            self._held.clear()
             self._tell(Stopping(self._hangs_up))
 
     async def _ask_whether_it_stops(self) -> None:
@@ -254,6 +257,9 @@ class AmiSession(Session[Message]):
         with contextlib.suppress(ControlError):
             await self._ask("Ping")
             self._hangs_up = False
+            held, self._held = self._held, []
+            for message in held:
+                self._tell_all(self._state.take(message))
 
     # Messages
 
@@ -282,7 +288,14 @@ class AmiSession(Session[Message]):
         elif message.name == "Shutdown":
             self._stops()
         elif message.name in NEWS:
-            self._tell_all(self._state.take(message))
+            if not self._hangs_up:
+                self._tell_all(self._state.take(message))
+            elif not self._told_stopping:
+                self._held.append(message)
+                if len(self._held) > HELD_MAX:
+                    self._hangs_up = False
+                    self._held.clear()
+                    self._fall_behind()
 
     def _answered(self, action: _Action, message: Message) -> None:
         if _SHUTTING_DOWN in message.get("Message"):

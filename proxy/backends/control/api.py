@@ -55,7 +55,8 @@ class Lost:
 
 @dataclass(slots=True, frozen=True)
 class Stopping:
-    """It has begun to shut down. `hangs_up`: and ends its calls now, which is not what those who talk want."""
+    """It has begun to shut down. `hangs_up`: and ends its calls now, which is not what those who talk want; what becomes
+    of them there is not told any more."""
 
     hangs_up: bool
 
