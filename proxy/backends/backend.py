@@ -43,6 +43,7 @@ class Backend:
     __slots__ = (
         "address",
         "admin",
+        "announces",
         "calls",
         "calls_max",
         "fenced",
@@ -69,6 +70,7 @@ class Backend:
         self.verdict = Verdict.UNKNOWN
         self.power = Power.OFF if settings.standby == "cold" else Power.ON
         self.fenced = False  # its late packets and requests are dropped: its calls were moved away
+        self.announces = False  # its control session says at once when it shuts down and hangs up its calls
         self.calls = 0  # live calls on it; the calls count themselves
         self.retry_after_until = 0.0  # RFC 3261 §20.33: it asked to be left alone until then
         self.up_since: float | None = None  # when it last came back from down; None: it never was

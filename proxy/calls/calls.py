@@ -38,6 +38,8 @@ ALLOW = (
 )
 ACCEPT = (b"accept", b"Accept: application/sdp")
 LEFT_BEHIND_MAX = 20_000
+# A backend that shuts down hangs up its calls, and its control session says a moment later why: so long its BYE waits.
+BYE_WAITS_S = 0.03
 
 
 class Calls:
@@ -94,7 +96,7 @@ class Calls:
         else:
             transaction.reply(405, extra=(ALLOW,))
 
-    def _in_dialog(self, tag: bytes, request: Request, transaction: ServerTransaction) -> None:
+    def _in_dialog(self, tag: bytes, request: Request, transaction: ServerTransaction, waited: bool = False) -> None:
         leg = self.index.get(tag)
         call = leg.call if leg else None
         if leg is None or call is None or (leg.dialog and leg.dialog.call_id != request.call_id):
@@ -104,6 +106,9 @@ class Calls:
         if leg.lost or (leg.backend is not None and leg.backend.fenced):
             self.counts["fenced_requests"] += 1
             transaction.reply(481)  # its calls are being carried over: a late BYE of the dead must not end one
+        elif request.method == b"BYE" and not waited and leg.backend is not None and leg.backend.announces:
+            held = HeldRequest(self._bye_waited, request, transaction)
+            self.stack.timers.start(BYE_WAITS_S, _take, held)
         elif call.held_events is None or (request.method == b"BYE" and leg.dialog):
             if leg not in call.legs():
                 standby.receive(self, call, leg, request, transaction)
@@ -115,6 +120,10 @@ class Calls:
             call.held_events.append(HeldRequest(self._in_dialog, request, transaction))
             if isinstance(transaction, InviteServerTransaction):
                 transaction.on_cancel = lambda: transaction.reply(487)
+
+    def _bye_waited(self, tag: bytes, request: Request, transaction: ServerTransaction) -> None:
+        """By now it is known whether its backend shuts down: then the leg is fenced, and the call goes on elsewhere."""
+        self._in_dialog(tag, request, transaction, True)
 
     def on_ack(self, request: Request) -> None:
         leg = self.index.get(request.to_tag)
@@ -402,3 +411,7 @@ class Calls:
     def media_refused(self, call: Call, problem: str, *, full: bool = False) -> None:
         self.counts["media_full" if full else "media_refused"] += 1
         log.warning("call=%s media refused: %s", call.id, problem)
+
+
+def _take(held: HeldRequest) -> None:
+    held()

@@ -53,7 +53,7 @@ class _Action:
 class AmiSession(Session[Message]):
     """Implements `proxy.backends.control.api.ControlSession`."""
 
-    abilities: frozenset[Ability] = frozenset({"originate", "join", "mute", "lock", "record", "hangup"})
+    abilities: frozenset[Ability] = frozenset({"originate", "join", "mute", "lock", "record", "hangup", "stopping"})
     slice_messages: ClassVar[int] = 200  # some 8 µs each
 
     def __init__(

@@ -55,8 +55,8 @@ class Lost:
 
 @dataclass(slots=True, frozen=True)
 class Stopping:
-    """It has begun to shut down. `hangs_up`: and ends its calls now, which is not what those who talk want; what becomes
-    of them there is not told any more."""
+    """It has begun to shut down. `hangs_up`: and ends its calls now, which is not what those who talk want. What
+    becomes of them there is not told any more."""
 
     hangs_up: bool
 
@@ -169,7 +169,8 @@ Event = (
     | Resources
 )
 
-Ability = Literal["originate", "join", "mute", "lock", "record", "hangup"]
+# stopping: it tells of a shutdown (`Stopping`) before, or a moment after, the backend has begun to hang up its calls.
+Ability = Literal["originate", "join", "mute", "lock", "record", "hangup", "stopping"]
 
 
 class ControlSession(Protocol):

@@ -75,6 +75,8 @@ class Sessions:
             except Exception as error:
                 text = f"listener {listener!r} failed on {event} of {backend.name}"
                 self._loop.call_exception_handler({"message": text, "exception": error})
+        if isinstance(event, Up | Lost):
+            backend.announces = isinstance(event, Up) and "stopping" in self.of[backend.name].abilities
         self._note(backend.name, event)
 
     async def stop(self) -> None:
