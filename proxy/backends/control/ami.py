@@ -298,8 +298,12 @@ class AmiSession(Session[Message]):
                     self._fall_behind()
 
     def _answered(self, action: _Action, message: Message) -> None:
-        if _SHUTTING_DOWN in message.get("Message"):
-            self._stops()
+        if message.name == "Error":
+            text = message.get("Message")
+            if _SHUTTING_DOWN in text:
+                self._stops()
+            elif not self.up and any(words in text for words in _DENIED):
+                self._lose(Loss.DENIED, text)  # here: it closes the connection in the same moment
         if action.row is not None:
             marker = message.get("EventList").lower()
             if marker == "start":

@@ -48,6 +48,7 @@ class AmiState:
         self.ask: Callable[[str], None] = lambda channel: None  # for its Call-ID: a call of `call_id` should follow
         self.ask_file: Callable[[str], None] = lambda channel: None  # that it is recorded into
         self._channels: dict[str, _Channel] = {}  # by Uniqueid
+        self._locks: dict[str, bool] = {}  # by conference
         self._conference_bridges: dict[str, str] = {}  # BridgeUniqueid of what is no pair: conference, or ""
 
     def __len__(self) -> int:
@@ -148,7 +149,10 @@ class AmiState:
         yield MemberChanged(message.get("Conference"), message.get("Uniqueid"), talking=talking)
 
     def _listed_conference(self, message: Message) -> Iterator[Event]:
-        yield ConferenceChanged(message.get("Conference"), locked=message.get("Locked") == "Yes")
+        conference, locked = message.get("Conference"), message.get("Locked") == "Yes"
+        if self._locks.get(conference) is not locked:
+            self._locks[conference] = locked
+            yield ConferenceChanged(conference, locked=locked)
 
     def conference_bridge(self, message: Message, members: int) -> Iterator[Event]:
         """BridgeInfoComplete of a conference's bridge: who is in it and was not shown tells whether it is recorded."""
@@ -161,6 +165,7 @@ class AmiState:
         yield ConferenceLeft(message.get("Conference"), message.get("Uniqueid"))
 
     def _conference_ended(self, message: Message) -> Iterator[Event]:
+        self._locks.pop(message.get("Conference"), None)
         yield ConferenceEnded(message.get("Conference"))
 
     def _muted(self, message: Message) -> Iterator[Event]:

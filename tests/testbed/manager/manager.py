@@ -108,6 +108,9 @@ class Manager:
         self.tell("Newchannel", channel.fields())
 
     def hang_up(self, unique: str, cause: int = 16) -> None:
+        for name, room in self.rooms.items():
+            if unique in room.members:
+                self.depart(name, unique)
         channel = self.channels.pop(unique)
         self.tell("Hangup", [*channel.fields(), ("Cause", str(cause))])
 
@@ -172,7 +175,7 @@ class Connection:
             fields = dict(line.split(": ", 1) for line in raw.decode().split("\r\n"))
             self.manager.actions.append(fields)
             if self.manager.answers:
-                self._act(fields.pop("Action"), fields.pop("ActionID"), fields)
+                self._act(fields["Action"], fields["ActionID"], fields)
 
     def _act(self, action: str, action_id: str, fields: Mapping[str, str]) -> None:
         manager = self.manager
