@@ -17,6 +17,7 @@ from proxy.failover import RefusedOrder
 from proxy.failover.report import Report
 from proxy.net.address import host_port
 from proxy.sip.flow import Transport
+from proxy.upkeep import RefusedRolling, Rollout
 
 if TYPE_CHECKING:
     from proxy.admin.rosters import conference_row
@@ -33,6 +34,9 @@ def handlers(node: Node) -> dict[str, Handler]:
         "drain": lambda command: _drain(node, command),
         "ready": lambda command: _ready(node, command),
         "failover": lambda command: _failover(node, command),
+        "rolling-restart": lambda command: _rolling_restart(node, command),
+        "rolling-stop": lambda command: _rolling_stop(node, command),
+        "rolling": lambda command: _rolling(node, command),
     }
 
 
@@ -168,3 +172,32 @@ def _ready(node: Node, command: dict[str, Any]) -> Any:
     backend = _backend(node, command)
     node.failovers.ready(backend)
     return backend_row(node, backend)
+
+
+def _rolling_restart(node: Node, command: dict[str, Any]) -> Any:
+    drain_s = command.get("drain_s")
+    if not isinstance(drain_s, int | float) or not 0 < drain_s <= 86400:
+        raise ControlError(f"drain_s: {drain_s!r} is not a number of seconds, at most 86400")
+    try:
+        return _rollout_row(node, node.upkeep.rolling.begin(str(command.get("pool")), drain_s=drain_s))
+    except RefusedRolling as refused:
+        raise ControlError(str(refused)) from refused
+
+
+def _rolling_stop(node: Node, command: dict[str, Any]) -> Any:
+    try:
+        return _rollout_row(node, node.upkeep.rolling.stop(str(command.get("pool"))))
+    except RefusedRolling as refused:
+        raise ControlError(str(refused)) from refused
+
+
+def _rolling(node: Node, command: dict[str, Any]) -> Any:
+    """The last one of that pool."""
+    rollout = node.upkeep.rolling.rollouts.get(str(command.get("pool")))
+    if rollout is None:
+        raise ControlError(f"no rolling restart of pool {command.get('pool')!r} since the node was started")
+    return _rollout_row(node, rollout)
+
+
+def _rollout_row(node: Node, rollout: Rollout) -> dict[str, Any]:
+    return {**rollout.row(node.backends.pools[rollout.pool].members), "time": _time(node, rollout.began_at)}

@@ -9,7 +9,7 @@ import typer
 
 from proxy.cli.common import app, console
 
-from proxy.cli import run, look, rosters, orders, recording, demo  # isort: skip  # noqa: F401
+from proxy.cli import run, look, rosters, orders, rolling, recording, demo  # isort: skip  # noqa: F401
 
 __all__ = ["app"]
 

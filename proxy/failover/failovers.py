@@ -122,6 +122,10 @@ class Failovers:
         self._start(self._move(report, backend, steps, alive=True))
         return report
 
+    def talks(self, backend: Backend) -> bool:
+        """Has it calls that a planned move could take, and that are not being moved?"""
+        return any(s.call.state == TALKING and s.call.id not in self._recovering for s in self._plan(backend))
+
     def _may_move(self, backend: Backend) -> None:
         """An order does not stand above `recover: false`: another carrier does not know these calls."""
         if not self._backends.pool_of(backend).settings.recover:

@@ -103,11 +103,14 @@ class Health:
             port.close()
         self._host_probes.clear()
 
-    def answers(self, backend: Backend) -> bool:
-        """Its SIP answers, and nothing else has made it down."""
-        return backend.verdict is not Verdict.DOWN and self._probers[backend].detector.signs.sip in (
-            Sip.ANSWERS, Sip.OVERLOADED
-        )  # fmt: skip
+    def answers(self, backend: Backend, since: float = 0.0) -> bool:
+        """Its SIP answers, the last time after `since`, and nothing else has made it down."""
+        prober = self._probers[backend]
+        return (
+            backend.verdict is not Verdict.DOWN
+            and prober.detector.signs.sip in (Sip.ANSWERS, Sip.OVERLOADED)
+            and (prober.last_good_at or 0.0) > since
+        )
 
     def report_live(self, backend: Backend, ok: bool) -> None:
         """A request of a call was answered by anything at all (`ok`), or by nothing."""

@@ -89,7 +89,7 @@ class Starts:
             async with asyncio.timeout(settings.ready_timeout_s):
                 said = await (driver.start() if order == "start" else driver.restart())
                 ordered_s = self._loop.time() - began
-                answers_s = await self.await_ready(backend) - began
+                answers_s = await self.await_ready(backend, self._loop.time()) - began
         except TimeoutError:
             raise self._failed(backend, before, self._missing(backend, settings.ready_timeout_s)) from None
         except PowerError as error:
@@ -102,10 +102,11 @@ class Starts:
         log.warning("backend=%s %s", backend.name, started)
         return started
 
-    async def await_ready(self, backend: Backend) -> float:
-        """Until it is; returns when its SIP answered."""
+    async def await_ready(self, backend: Backend, since: float = 0.0) -> float:
+        """Until it is; returns when its SIP answered. What it answered before `since` may have been the process that it
+        was before."""
         self._health.forgive(backend)  # what we switch does not flap
-        while not self._health.answers(backend):
+        while not self._health.answers(backend, since):
             await asyncio.sleep(POLL_S)
         answers_at = self._loop.time()
         while not self._control_up(backend):

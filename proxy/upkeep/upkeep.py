@@ -13,6 +13,7 @@ from proxy.failover import Failovers
 from proxy.health import Health
 from proxy.health.synthetic import Synthetic
 from proxy.upkeep.cold import ColdStandbys
+from proxy.upkeep.rolling import Rolling
 from proxy.upkeep.starts import Starts
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ class Upkeep:
         self._tasks: set[asyncio.Task[None]] = set()
         self.starts = Starts(health, synthetic, controls, loop)
         self.cold = ColdStandbys(backends, health, failovers, self.starts, loop, self._spawn)
+        self.rolling = Rolling(backends, health, failovers, self.starts, loop, self._spawn)
 
     def start(self) -> None:
         self._spawn(self.cold.watch())
