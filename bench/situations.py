@@ -155,6 +155,7 @@ async def trial(server: Server, primary: Asterisk, backup: Asterisk, arguments: 
                 prompts += person.listener.stranger(struck_at, now, there.voices) is not None
         known_ms = (report["detected_at"] - struck_at) * 1000
         done_ms = [known_ms + each["done_ms"] for each in report["results"] if each["result"] == "moved"]
+        silences = [person.listener.silent_s(struck_at, now) * 1000 for person in there.everybody()]
         ended = [person for person in there.everybody() if person.call.ended.done()]
         result = {
             "members": arguments.conferences * arguments.members,
@@ -169,16 +170,12 @@ async def trial(server: Server, primary: Asterisk, backup: Asterisk, arguments: 
             "lost": len(ended),
             "detection_ms": round(known_ms, 1),
             "restored_ms": spread(done_ms),
-            "gap_ms": spread([gap_ms(person.listener, struck_at, now) for person in there.everybody()], worst=True),
+            "silence_ms": spread(silences, worst=True),
             "recording_missing_ms": None,
         }  # fmt: skip
         for at_ms, text in report["timeline"]:
             progress(f"{at_ms:8.1f} ms  {text}")
         return result
-
-
-def gap_ms(listener: Listener, since: float, until: float) -> float:
-    return max(0.0, listener.longest_gap_s(since, until) - 0.02) * 1000
 
 
 def main() -> int:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from tests.testbed.audio import RATE_HZ, decode, tone
+from tests.testbed.audio import FRAME_S, RATE_HZ, decode, tone
 from tests.testbed.phone import Heard
 
 STEP_HZ = 25
@@ -69,6 +70,13 @@ class Listener(Heard):
         usual = np.median(windows, axis=0)
         return frozenset(int(place) * STEP_HZ for place in np.flatnonzero(usual > HEARD) if place)
 
+    def silent_s(self, since: float, until: float) -> float:
+        """The longest time without a packet in which somebody speaks."""
+        places = range(bisect_left(self.times, since), bisect_left(self.times, until))
+        loud = [self.times[place] for place in places if _rms(self.payloads[place]) > STRANGER_RMS]
+        times = [since, *loud, until]
+        return max(0.0, max(later - earlier for earlier, later in pairwise(times)) - FRAME_S)
+
     def stranger(self, since: float, until: float, voices: Voices) -> float | None:
         """When somebody was heard first who is none of them."""
         windows = self.windows(since, until)
@@ -80,3 +88,7 @@ class Listener(Heard):
             if run == STRANGER_WINDOWS:
                 return self.times[bisect_left(self.times, since) + 2 * (place - STRANGER_WINDOWS + 1)]
         return None
+
+
+def _rms(payload: bytes) -> float:
+    return float(np.sqrt(np.mean(np.square(decode(payload), dtype=np.float64))))
