@@ -171,7 +171,7 @@ class Rolling:
             self._enter(rollout, part, Step.PROVING)
             await self._prove(pool, backend, settings)
         except (StartFailed, _Abort) as error:
-            part.told = str(error)
+            part.told = str(error).removeprefix(f"{backend.name}: ")
             self._enter(rollout, part, Step.FAILED)
             raise _Abort(str(error)) from error
         finally:
