@@ -9,7 +9,7 @@ PACKAGES := tests/testbed/setup/packages.sh
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help docs demo demo-asterisk test test-unit test-sim test-sipp test-integration test-plain lint bench soak compile plain
-.PHONY: clean sipp asterisk rtpengine tshark pjsua2
+.PHONY: clean sipp asterisk rtpengine tshark pjsua2 dbus
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 20
@@ -31,7 +31,7 @@ test-sim: .venv/ready ## the node in virtual time, with faults
 test-sipp: compile sipp ## every call flow against SIPp
 	@$(PYTEST) $(PARALLEL) tests/sipp
 
-test-integration: compile sipp asterisk rtpengine tshark pjsua2 ## against real Asterisk and rtpengine, with PJSIP's phones
+test-integration: compile sipp asterisk rtpengine tshark pjsua2 dbus ## against real Asterisk and rtpengine, with PJSIP's phones
 	@$(PYTEST) tests/integration
 
 test-plain: .venv/ready ## the same source not compiled: a copy without the compiled modules
@@ -85,6 +85,9 @@ sipp:
 
 rtpengine:
 	@$(PACKAGES) rtpengine=rtpengine-daemon
+
+dbus:
+	@$(PACKAGES) dbus-daemon=dbus-daemon
 
 tshark:
 	@$(PACKAGES) tshark=tshark

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from proxy.backends.power.api import Driver
+from proxy.backends.power.docker import DockerDriver
 from proxy.backends.power.exec import ExecDriver
+from proxy.backends.power.hook import HookDriver
+from proxy.backends.power.systemd import SystemdDriver
 from proxy.config import PowerSettings, Settings
+from proxy.net.http import Http
 
 
 def drivers(settings: Settings) -> dict[str, Driver]:
@@ -18,5 +22,11 @@ def drivers(settings: Settings) -> dict[str, Driver]:
 
 
 def driver_of(power: PowerSettings, backend: str, node: str) -> Driver:
-    assert power.exec is not None
-    return ExecDriver(power.exec, {"AQUEDUCT_BACKEND": backend, "AQUEDUCT_NODE": node})
+    if power.exec is not None:
+        return ExecDriver(power.exec, {"AQUEDUCT_BACKEND": backend, "AQUEDUCT_NODE": node})
+    if power.systemd is not None:
+        return SystemdDriver(power.systemd)
+    if power.docker is not None:
+        return DockerDriver(power.docker, Http(str(power.docker.socket)))
+    assert power.http is not None  # `proxy.config.checks`: exactly one
+    return HookDriver(power.http, Http(), backend, node)
