@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from proxy.backends.control.ami import BACKLOG_BYTES_MAX, AmiSession
-from proxy.backends.control.ami_codec import AmiDecoder
 from proxy.backends.control.api import (
     BridgeEntered,
     BridgeLeft,
