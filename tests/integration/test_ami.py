@@ -32,7 +32,6 @@ from proxy.backends.control.api import (
     MemberChanged,
     RecordingChanged,
     Resources,
-    Stopping,
     Synced,
     Up,
 )
