@@ -21,13 +21,22 @@ from proxy.recordings.tracks import Track
 
 CLEAR = 9.0  # times the median of all lags: chance does not reach that among 100,000
 CLEAR_NEAR = 6.5  # nor this among the few that are near
+ENOUGH = RATE_HZ // 2  # samples that must have been said, for chance to be kept out
+LIKE = 0.02  # and never less
 NEAR = RATE_HZ * 3 // 20
 SHIFT = RATE_HZ * 3 // 50  # a mixer that misses a packet is three turns off at most, or two are in the queue
 CLOSE = RATE_HZ  # the piece next to the cut, which counts when a lag has changed on the way
+VERY_CLOSE = RATE_HZ * 3 // 10
+SHARPENINGS = 2
+BETTER = 0.5  # so much is left over at most of what was, and of what he says
 QUIET = 100.0  # power of a sample; below it there is nothing to be heard
 PRESENT = 0.3  # share of a track's amplitude in the recording; with less it is not in it
 UNCHANGED = (0.7, 1.3)
 PLAIN = 0.08  # usual likeness, above which a track is like the recording everywhere: a tone
+
+FRAME = RATE_HZ // 50
+LEAD = 2 * RATE_HZ  # by then everybody is in a recording who will be
+THERE = 0.5  # of a turn's amplitude
 
 Floats = NDArray[np.float64]
 
@@ -63,14 +72,11 @@ def fit(
     searches = [_Search(piece, track, earliest, latest) for track in tracks]
     clear = [search.best for search in searches if search.best is not None]
     lag = at - round(float(np.median(clear))) if clear else by_time
-    places = {}
-    for search in searches:
-        near = search.near(at - lag) if clear else None
-        place = Place(at - near if near is not None else lag, found=near is not None)
-        place.judged = place.found or bool(clear and search.usual < PLAIN)
-        places[search.track.name] = place
-        if near is not None:
-            place.lag = _closer(piece, at, search.track, place.lag, close_to_end=close_to_end)
+    places = {search.track.name: Place(lag, judged=bool(clear and search.usual < PLAIN)) for search in searches}
+    if clear:
+        _place_all(piece, at, searches, lag, places, close_to_end=close_to_end)
+        first = max(0, len(piece) - VERY_CLOSE) if close_to_end else 0
+        _sharpen(piece[first : first + VERY_CLOSE], at + first, tracks, places)
     if clear:  # the lags of the others are those that were found, at the cut
         lag = round(float(np.median([place.lag for place in places.values() if place.found] or [lag])))
         for place in places.values():
@@ -88,24 +94,72 @@ class _Search:
 
     def __init__(self, piece: Samples, track: Track, earliest: int, latest: int) -> None:
         self.track = track
-        self._earliest = earliest
-        self._likeness = np.abs(_likeness(piece, track.cut(earliest, latest + len(piece))))
-        self.usual = float(np.median(self._likeness)) if len(self._likeness) else 0.0
-        self.best = self._peak(0, len(self._likeness), CLEAR)
+        likeness = _likeness(piece, track.cut(earliest, latest + len(piece)))
+        self.usual = float(np.median(np.abs(likeness))) if len(likeness) else 0.0
+        self.best: int | None = None
+        if len(likeness):
+            peak = int(np.argmax(likeness))
+            if likeness[peak] > max(CLEAR * self.usual, LIKE):
+                self.best = earliest + peak
 
-    def near(self, time: int) -> int | None:
-        first = time - self._earliest - NEAR
-        return self._peak(max(0, first), max(0, first + 2 * NEAR), CLEAR_NEAR)
-
-    def _peak(self, first: int, last: int, clear: float) -> int | None:
-        some = self._likeness[first:last]
-        if not len(some):
+    def near(self, piece: Floats, time: int) -> tuple[float, int] | None:
+        """How like the piece it is near that time, and where; None: not clearly."""
+        earliest = time - NEAR
+        likeness = _likeness(piece, self.track.cut(earliest, time + NEAR + len(piece)))
+        if not len(likeness):
             return None
-        peak = int(np.argmax(some))
-        return self._earliest + first + peak if some[peak] > clear * self.usual > 0 else None
+        peak = int(np.argmax(likeness))
+        if np.count_nonzero(self.track.cut(earliest + peak, earliest + peak + len(piece))) < ENOUGH:
+            return None
+        clearly = max(CLEAR_NEAR * float(np.median(np.abs(likeness))), LIKE)
+        return (float(likeness[peak]), earliest + peak) if likeness[peak] > clearly else None
 
 
-def _likeness(piece: Samples, track: Samples) -> Floats:
+def _place_all(
+    piece: Samples, at: int, searches: Sequence[_Search], lag: int, places: dict[str, Place], *, close_to_end: bool
+) -> None:
+    """Find them one after the other, near a lag that holds for all: who is found is taken away from the piece, so that
+    quieter ones are found too, and an echo is not taken for the voice."""
+    rest = piece.astype(np.float64)
+    waiting = list(searches)
+    while waiting:
+        found = [(*near, search) for search in waiting if (near := search.near(rest, at - lag)) is not None]
+        if not found:
+            return
+        _, time, search = max(found, key=lambda each: each[0])
+        waiting.remove(search)
+        place = places[search.track.name]
+        place.lag = _closer(rest, at, search.track, at - time, close_to_end=close_to_end)
+        place.found = place.judged = True
+        own = search.track.cut(at - place.lag, at - place.lag + len(rest)).astype(np.float64)
+        rest -= min(max(float(rest @ own) / (float(own @ own) or 1.0), 0.0), 1.0) * own
+
+
+def _sharpen(part: Samples, at: int, tracks: Sequence[Track], places: dict[str, Place]) -> None:
+    """Right at the cut, what is not explained by the others must be this one's: where is least left over?"""
+    heard = [track for track in tracks if places[track.name].found]
+    size = len(part)
+
+    def said(track: Track) -> Floats:
+        begin = at - places[track.name].lag
+        return track.cut(begin, begin + size).astype(np.float64)
+
+    rest = part.astype(np.float64) - sum((said(track) for track in heard), np.zeros(size))
+    for _ in range(SHARPENINGS):
+        for track in heard:
+            own = said(track)
+            mine, begin = rest + own, at - places[track.name].lag
+            around = track.cut(begin - SHIFT, begin + SHIFT + size).astype(np.float64)
+            sums = np.concatenate(([0.0], np.cumsum(around * around)))
+            power = sums[size:] - sums[:-size]
+            left = float(mine @ mine) - 2 * np.correlate(around, mine, "valid") + power
+            best = int(np.argmin(left))
+            if left[best] < BETTER * left[SHIFT] and left[best] < BETTER * power[best]:
+                places[track.name].lag -= best - SHIFT
+                rest = mine - said(track)
+
+
+def _likeness(piece: Samples | Floats, track: Samples) -> Floats:
     """Normalised correlation of the piece with the track, for each place where it may begin."""
     needle, hay = _sharpened(piece), _sharpened(track)
     if len(needle) < 2 or len(hay) < len(needle):
@@ -121,20 +175,20 @@ def _likeness(piece: Samples, track: Samples) -> Floats:
     return likeness
 
 
-def _sharpened(samples: Samples) -> Floats:
+def _sharpened(samples: Samples | Floats) -> Floats:
     """Speech is mostly low; its differences tell one moment from the next."""
     return np.diff(samples.astype(np.float64))
 
 
-def _closer(piece: Samples, at: int, track: Track, lag: int, *, close_to_end: bool) -> int:
+def _closer(piece: Floats, at: int, track: Track, lag: int, *, close_to_end: bool) -> int:
     """The lag next to the cut: the mixer may have been given a packet too late since."""
     first = max(0, len(piece) - CLOSE) if close_to_end else 0
     part = piece[first : first + CLOSE]
     begin = at + first - lag
-    likeness = np.abs(_likeness(part, track.cut(begin - SHIFT, begin + SHIFT + len(part))))
+    likeness = _likeness(part, track.cut(begin - SHIFT, begin + SHIFT + len(part)))
     if not len(likeness):
         return lag
-    peak, usual = int(np.argmax(likeness)), float(np.median(likeness))
+    peak, usual = int(np.argmax(likeness)), float(np.median(np.abs(likeness)))
     if likeness[peak] > CLEAR_NEAR * usual > 0 and likeness[peak] > 2 * likeness[SHIFT]:
         return lag - (peak - SHIFT)
     return lag
@@ -162,6 +216,34 @@ def _measure(piece: Samples, at: int, tracks: Sequence[Track], result: Fit) -> N
         place = result.places[name]
         if place.judged:
             place.gain = _gain(gain)
+
+
+def entries(piece: Samples, tracks: Sequence[Track], places: Fit) -> dict[str, int]:
+    """From which sample on each track is in the piece, where he could be heard in it before: a turn of the mixer has
+    the whole of his packet or nothing."""
+    since = {track.name: 0 for track in tracks}
+    waiting = {track.name for track in tracks if places.places[track.name].found}
+    absent: set[str] = set()
+    for begin in range(0, min(len(piece), LEAD) - FRAME + 1, FRAME):
+        turn = piece[begin : begin + FRAME].astype(np.float64)
+        heard = []
+        for track in tracks:
+            at = begin - places.places[track.name].lag
+            samples = track.cut(at, at + FRAME).astype(np.float64)
+            if float(samples @ samples) > QUIET * FRAME:
+                heard.append((track.name, samples))
+        if not heard:
+            continue
+        gains = np.linalg.lstsq(np.stack([samples for _, samples in heard], axis=1), turn, rcond=None)[0].tolist()
+        for (name, _), gain in zip(heard, gains, strict=True):
+            if name in waiting and gain > THERE:
+                waiting.discard(name)
+                since[name] = begin if name in absent else 0
+            else:
+                absent.add(name)
+        if not waiting:
+            break
+    return since
 
 
 def _gain(measured: float) -> float:

@@ -6,6 +6,7 @@ A path that a backend tells is believed only as far as it stays in a folder of t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import escape
 from pathlib import Path, PurePosixPath
 
 from proxy.config import Folder
@@ -29,6 +30,29 @@ class Folders:
             if path.is_relative_to(folder.there):
                 return _there(here / path.relative_to(folder.there))
         return None
+
+    def find_unnamed(self, recording: str, conference: str, number: int, backend: str) -> Path | None:
+        """The file of a conference's recording whose backend does not tell its name: that of the recording, as the
+        dialplans that are supplied have it, or what Asterisk calls it by itself. None: there is none yet."""
+        name = segment_name(recording, number)
+        for folder in self._folders:
+            here = Path(folder.here.replace("{backend}", backend))
+            for suffix in SUFFIXES:
+                if (here / f"{name}{suffix}").exists():
+                    return here / f"{name}{suffix}"
+            own = [each for each in here.glob(f"confbridge-{escape(conference)}-*") if each.suffix in SUFFIXES]
+            if own:
+                return max(own, key=lambda each: each.stat().st_mtime)
+        return None
+
+    def expected(self, recording: str, number: int, backend: str) -> Path:
+        """Where it will be, as far as can be said."""
+        return Path(self._folders[0].here.replace("{backend}", backend)) / f"{segment_name(recording, number)}.wav"
+
+
+def segment_name(recording: str, number: int) -> str:
+    """What the file of a segment is called, without its suffix."""
+    return f"{recording}.{number}" if number > 1 else recording
 
 
 def _there(file: Path) -> Path:

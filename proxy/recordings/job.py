@@ -33,6 +33,7 @@ class Job:
     voices: list[Voice]
     next_file: str = ""
     next_at: float = 0.0
+    next_skip: int = 0  # samples that were in that file before
     piece_file: str = ""
 
 
@@ -52,4 +53,5 @@ class Repaired:
     piece: int = 0  # samples
     next_at: float | None = None  # when the next file really begins
     next_found: int = 0
+    next_from: int = 0  # so many samples of the next file are in the piece, more complete, or in this file
     problem: str = ""

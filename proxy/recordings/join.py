@@ -23,8 +23,7 @@ def joined(manifest: Path) -> Samples:
         if not file.resolve().is_relative_to(manifest.parent.resolve()):
             raise AudioFileError(f"{manifest}: {segment.file} is elsewhere")
         samples = files.read(file)
-        # One that is still written may have grown since, and a relay's piece belongs before the next one only.
-        parts.append(samples[: segment.samples] if segment.state == "repaired" else samples)
+        parts.append(samples[segment.from_sample :])
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int16)
 
 

@@ -25,8 +25,9 @@ class ManifestError(Exception):
 class Segment:
     """One file. `by`: the backend wrote it, or it is what the relay has kept of the time between two of them.
 
-    `start` and `end` are wall-clock times (ISO 8601, UTC). `gap_before_ms` is silence that belongs before it: nobody
-    has those samples. `state`: open, whole, cut (its backend died), repaired or lost.
+    `from_sample`: what is before that is in the file before, and more of it. `start` and `end` are wall-clock times
+    (ISO 8601, UTC). `gap_before_ms` is silence that belongs before it: nobody has those samples. `state`: open, whole,
+    cut (its backend died), repaired or lost.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Segment:
     start: str
     end: str | None = None
     state: str = "open"
+    from_sample: int = 0
     samples: int | None = None
     on_disk_samples: int | None = None  # of a repaired one: from there on it is what the relay has kept
     repaired_ms: float = 0.0

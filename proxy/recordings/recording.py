@@ -32,6 +32,7 @@ GRACE_S = 1.0  # who ended a segment so shortly before his backend was found dea
 POLL_S = 0.5
 HEAD_BYTES = 32_768  # what a telephony server writes at a time
 HEAD_PATIENCE_S = 6.0  # by then it has written that much, in any format that is known
+STALE_S = 10.0  # what is written at the time is written to more often
 RATE_HZ = 8000
 
 Repair = Callable[[Job], Awaitable[Repaired]]
@@ -39,11 +40,14 @@ Repair = Callable[[Job], Awaitable[Repaired]]
 
 @dataclass(slots=True)
 class Part:
-    """A segment that is written, or was: its entry in the manifest, and what is known of it here. Clock times."""
+    """A segment that is written, or was: its entry in the manifest, and what is known of it here. Clock times. `seek`
+    finds the file where its backend did not tell what it is called; `before`: samples that were in it already."""
 
     entry: Segment
     file: Path
     began_at: float
+    seek: Callable[[], Path | None] | None = None
+    before: int = 0
     ended_at: float | None = None
     cut: bool = False
 
@@ -55,10 +59,12 @@ class Recording:
     ) -> None:  # fmt: skip
         self.name = name
         self.pool = pool
+        self.conference = conference
         self.speakers = Speakers(keep_s, held)
         self.part: Part | None = None  # the latest
         self.file = folder / f"{name}.json"
         self.manifest = Manifest(name, pool, conference, [])
+        self._known: list[Segment] = []  # that a predecessor saw begin
         self._wait_s = wait_s
         self._repair = repair
         self._counts = counts
@@ -86,15 +92,17 @@ class Recording:
 
     # -- what happens to it
 
-    def begin(self, number: int, backend: str, file: Path, calls: list[str], began_at: float) -> None:
-        """A backend writes a segment of it."""
+    def begin(
+        self, number: int, backend: str, file: Path, calls: list[str], began_at: float, *,
+        seek: Callable[[], Path | None] | None = None,
+    ) -> None:  # fmt: skip
+        """A backend writes a segment of it. With `seek`, `file` is a guess."""
         if self.goes_on:
             self.end(began_at, cut=False)
-        entry = Segment(number, file.name, manifest.BACKEND, backend, self._wall(began_at))
-        if file.parent != self.file.parent:
-            entry.file = os.path.relpath(file, self.file.parent)
-        self.part = Part(entry, file, began_at)
+        entry = Segment(number, self._relative(file), manifest.BACKEND, backend, self._wall(began_at))
+        self.part = part = Part(entry, file, began_at, seek)
         self.manifest.segments.append(entry)
+        self._do(lambda: self._look(part))
         self.belongs(calls)
         log.info("recording=%s backend=%s segment=%d file=%s", self.name, backend, number, file)
 
@@ -117,6 +125,9 @@ class Recording:
             self._tail = self._loop.create_task(self._make_whole(part))
         else:
             self._do(lambda: self._measure(part))
+
+    def _relative(self, file: Path) -> str:
+        return os.path.relpath(file, self.file.parent)
 
     async def close(self) -> None:
         """What is being repaired is waited for; what goes on is left as it is."""
@@ -156,6 +167,7 @@ class Recording:
         return self.part if self.part is not part else None
 
     async def _readable(self, part: Part) -> bool:
+        await self._settle(part)
         if part.ended_at is not None or self._loop.time() - part.began_at > HEAD_PATIENCE_S:
             return True
         return await asyncio.to_thread(_size, part.file) >= HEAD_BYTES
@@ -163,12 +175,14 @@ class Recording:
     async def _repaired(self, part: Part, following: Part | None) -> None:
         entry = part.entry
         assert part.ended_at is not None
+        await self._settle(part)
         job = Job(
             str(part.file), part.began_at, part.ended_at, await asyncio.to_thread(self._written_at, part),
             self.speakers.voices(self._loop.time()), piece_file=str(self._piece_file(part)),
         )  # fmt: skip
         if following is not None and following.file != part.file:
             job.next_file, job.next_at = str(following.file), following.began_at
+            job.next_skip = following.before
         try:
             done = await self._repair(job)
         except RepairFailed as problem:
@@ -192,12 +206,14 @@ class Recording:
         if done.piece:
             began_at = done.ended_at
             piece = Segment(
-                entry.number, self._piece_file(part).name, manifest.RELAY, "", self._wall(began_at),
-                self._wall(began_at + done.piece / RATE_HZ), "whole", done.piece,
-            )  # fmt: skip
+                entry.number, self._relative(self._piece_file(part)), manifest.RELAY, "", self._wall(began_at)
+            )
+            piece.end, piece.state = self._wall(began_at + done.piece / RATE_HZ), "whole"
+            piece.samples = done.piece
             self.manifest.segments.insert(place, piece)
         if following is not None and done.next_at is not None:
             following.entry.start = self._wall(done.next_at)
+            following.entry.from_sample = following.before + done.next_from
         log.warning(
             "recording=%s segment=%d repaired: %.0f ms added, %.0f ms until the next one, voices %d of %d found",
             self.name, entry.number, entry.repaired_ms, done.piece / RATE_HZ * 1000, done.found, done.voices,
@@ -227,6 +243,24 @@ class Recording:
             self._counts["manifest_errors"] += 1
             log.error("recording=%s manifest=%s: %r", self.name, self.file, error)
 
+    async def _look(self, part: Part) -> None:
+        """The name of a file may have been used before: what is in it then is not of this recording. But one that was
+        begun under the eyes of a predecessor is."""
+        entry = part.entry
+        known = next((each for each in self._known if (each.number, each.file) == (entry.number, entry.file)), None)
+        if known is not None:
+            part.before = known.from_sample
+        else:
+            part.before = samples_in(part.file.name, await asyncio.to_thread(_size, part.file, STALE_S))
+        entry.from_sample = part.before
+
+    async def _settle(self, part: Part) -> None:
+        """Where the file is, if that was a guess."""
+        if part.seek is not None:
+            found = await asyncio.to_thread(part.seek)
+            if found is not None:
+                part.seek, part.file, part.entry.file = None, found, self._relative(found)
+
     async def _take_up(self) -> None:
         """Another process may have begun it."""
         try:
@@ -235,6 +269,7 @@ class Recording:
             return
         number = self.manifest.segments[0].number if self.manifest.segments else 1
         earlier = [each for each in known.segments if each.number < number]
+        self._known = [each for each in known.segments if each.state == "open"]
         self.manifest.segments[:0] = earlier
         self.manifest.calls = list(dict.fromkeys(known.calls + self.manifest.calls))
 
@@ -242,19 +277,21 @@ class Recording:
         await asyncio.to_thread(self.manifest.save, self.file)
 
     async def _measure(self, part: Part) -> None:
+        await self._settle(part)
         size = await asyncio.to_thread(_size, part.file)
-        part.entry.samples = samples_in(part.file.name, size)
+        part.entry.samples = samples_in(part.file.name, size) - part.before
         await self._save()
 
     def _wall(self, at: float) -> str:
         return wall_time(time.time() - (self._loop.time() - at))
 
 
-def _size(file: Path) -> int:
+def _size(file: Path, unless_younger_s: float = 0.0) -> int:
     try:
-        return file.stat().st_size
+        state = file.stat()
     except OSError:
         return 0
+    return state.st_size if not unless_younger_s or time.time() - state.st_mtime > unless_younger_s else 0
 
 
 def _problems(done: Repaired) -> list[str]:

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from proxy.backends import Backend, Backends, Verdict
@@ -22,6 +23,7 @@ from proxy.backends.control.api import ChannelDown, ChannelUp, Event, RecordingC
 from proxy.calls import Call, Calls, Leg
 from proxy.calls.headers import own
 from proxy.calls.pairs import CONFERENCE, PAIR
+from proxy.conferences.roster import UNNAMED
 from proxy.health import VerdictChanged
 from proxy.recordings.folders import Folders
 from proxy.recordings.recording import GRACE_S, Recording, Repair
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 
 NAME_MAX = 200
 Key = tuple[str, str]  # pool, name of the recording
+Members = Sequence[tuple[Call, bool]]  # of a conference, and who of them is muted
 
 
 class Recordings:
@@ -119,15 +122,15 @@ class Recordings:
     def _recorded(self, call: Call, leg: str, backend: Backend, told: str) -> None:
         recording = self._of_call.get(call.id)
         if recording is not None and recording.goes_on and recording.backend == backend.name:
-            if not told:
+            if not told:  # else it is the same file
                 recording.end(self._calls.now(), cut=False)
                 self._finish(self._of_call.pop(call.id))
             return
-        if not told:
+        if told in ("", UNNAMED):  # its name is asked for
             return
         file = self._folders.find(told, backend.name)
         if file is None:
-            self._misplaced(told, backend)
+            self._misplaced(told, backend.name)
             return
         number = recording.number + 1 if recording is not None else 1
         if recording is None:
@@ -179,43 +182,55 @@ class Recordings:
         backend = self._backends.get(recording.backend)
         return backend is not None and backend.fenced
 
-    # -- a conference
+    # -- a conference (`proxy.recordings.rosters`)
 
     def begin(
-        self, key: Key, number: int, backend: str, told: str, conference: str, members: Iterable[tuple[Call, bool]],
-        began_at: float,
-    ) -> None:  # fmt: skip
-        """A backend records a conference into the file that it calls `told`. `members`: who is in it, and muted."""
-        file = self._folders.find(told, backend)
+        self, key: Key, number: int, backend: str, told: str, conference: str, members: Members, began_at: float
+    ) -> None:
+        """A backend records a conference into the file that it calls `told`."""
+        seek = None
+        if told == UNNAMED:
+            seek = partial(self._folders.find_unnamed, key[1], conference, number, backend)
+            file: Path | None = seek() or self._folders.expected(key[1], number, backend)
+        else:
+            file = self._folders.find(told, backend)
         if file is None:
-            self._misplaced(told, self._backends.get(backend))
+            self._misplaced(told, backend)
             return
         recording = self._live.get(key)
         if recording is None:
             recording = self._live[key] = self._new(key[1], key[0], conference, file.parent)
-        members = list(members)
-        recording.begin(number, backend, file, [call.id for call, _ in members], began_at)
+        recording.begin(number, backend, file, [call.id for call, _ in members], began_at, seek=seek)
         self.roster(key, members)
 
-    def roster(self, key: Key, members: Iterable[tuple[Call, bool]]) -> None:
-        """Who is in the recorded conference, and muted, is another one now."""
+    def roster(self, key: Key, members: Members) -> None:
+        """Who is in the recorded conference, and muted, is another one now; nobody: it is no more."""
         recording = self._live.get(key)
-        if recording is None or recording.part is None:
+        if recording is None:
             return
-        now, names, calls = self._calls.now(), set(), []
+        now, names = self._calls.now(), set()
         for call, muted in members:
             person = self._person(call)
-            calls.append(call.id)
             speaker = recording.speakers.listen(call.media, call.id, person.name) if person is not None else None
             if speaker is not None:
                 speaker.mute(muted, now)
                 names.add(speaker.name)
         recording.speakers.only(names, now)
-        if not calls and not recording.goes_on:  # nobody is left of whom a backup could have made another segment
+        calls = [call.id for call, _ in members]
+        if not calls and not recording.goes_on:  # nobody is left of whom a backup could make another segment
             del self._live[key]
             self._finish(recording)
         elif not set(calls) <= set(recording.manifest.calls):
             recording.belongs(calls)
+
+    def end(self, key: Key, ended_at: float, *, cut: bool) -> None:
+        """The segment has ended; after a cut another one may follow."""
+        recording = self._live.get(key)
+        if recording is not None:
+            recording.end(ended_at, cut=cut)
+            if not cut:
+                del self._live[key]
+                self._finish(recording)
 
     def _person(self, call: Call) -> Leg | None:
         """The leg that is not the backend's."""
@@ -226,15 +241,6 @@ class Recordings:
 
     def _recovered(self, backend: Backend) -> bool:
         return self._backends.pool_of(backend).settings.recover
-
-    def end(self, key: Key, ended_at: float, *, cut: bool) -> None:
-        """The segment has ended; after a cut another one may follow."""
-        recording = self._live.get(key)
-        if recording is not None:
-            recording.end(ended_at, cut=cut)
-            if not cut:
-                del self._live[key]
-                self._finish(recording)
 
     # -- a backend
 
@@ -254,10 +260,9 @@ class Recordings:
             repair=self._repair, counts=self.counts, loop=self._loop,
         )  # fmt: skip
 
-    def _misplaced(self, told: str, backend: Backend | None) -> None:
+    def _misplaced(self, told: str, backend: str) -> None:
         self.counts["elsewhere"] += 1
-        name = backend.name if backend is not None else ""
-        log.warning("backend=%s records into %s, which is in no folder of recordings.folders", name, told)
+        log.warning("backend=%s records into %s, which is in no folder of recordings.folders", backend, told)
 
     def _finish(self, recording: Recording) -> None:
         """No segment follows. What is cut is still made whole."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from proxy.recordings import files
-from proxy.recordings.alignment import CLOSE, Fit, Place, fit, mixed
+from proxy.recordings.alignment import CLOSE, Fit, Floats, Place, entries, fit, mixed
 from proxy.recordings.files import RATE_HZ, AudioFileError, Samples
 from proxy.recordings.job import Job, Repaired, Voice
 from proxy.recordings.tracks import Track, track
@@ -87,26 +87,42 @@ def _deputies(
 
 
 def _bridge(job: Job, tracks: list[Track], tail: Fit, end: int, done: Repaired) -> None:
-    """What was said from the end of the file, at sample `end`, to the beginning of the next one."""
-    head = files.read(Path(job.next_file))[:TAIL]
+    """What was said from the end of the file, at sample `end`, until the next one has everybody."""
+    head = files.read(Path(job.next_file))[job.next_skip :][:TAIL]
     died = round(job.died_at * RATE_HZ)
     kept_until = max((each.end for each in tracks if len(each.samples)), default=died)
     latest = max(died, kept_until - CLOSE)
     begins = fit(head, 0, tracks, died - LATE, latest, by_time=-round(job.next_at * RATE_HZ), close_to_end=False)
     done.next_at, done.next_found = -begins.lag / RATE_HZ, begins.found
-    # Each speaker is in the next file from his own place on, and until then in the piece.
+    # Each speaker is in the piece up to his own place in time at which the next file begins.
     own = {name: place.lag - begins.places[name].lag - end for name, place in tail.places.items() if place.gain}
     found = [own[name] for name in own if begins.places[name].found]
     length = min(max([tail.lag - begins.lag - end, *found]), PIECE_MAX)
-    if length <= 0 or not job.piece_file:
-        return
-    total = np.zeros(length, dtype=np.float64)
+    total = np.zeros(max(0, length), dtype=np.float64)
     for each in tracks:
         until = min(length, own.get(each.name, 0))
         if until > 0:
             place = tail.places[each.name]
             total[:until] += place.gain * each.cut(end - place.lag, end - place.lag + until)
+    twice = min(max(0, -length), len(head))  # it began before the other one ended
+    beginning = _beginning(head, [each for each in tracks if each.name in own], begins)
+    done.next_from = max(twice, len(beginning))
+    total = np.concatenate((total, beginning[twice:]))
+    if not len(total) or not job.piece_file:
+        return
     piece = np.clip(np.rint(total), -32768, 32767).astype(np.int16)
     target = Path(job.piece_file)
     files.write(target, files.encoded(target, piece))
-    done.piece = length
+    done.piece = len(piece)
+
+
+def _beginning(head: Samples, tracks: list[Track], begins: Fit) -> Floats:
+    """The beginning of the next file, up to where everybody is in it: a backend may record before it hears anybody."""
+    since = entries(head, tracks, begins)
+    result = head[: max(since.values(), default=0)].astype(np.float64)
+    for each in tracks:
+        until = since.get(each.name, 0)
+        if until:
+            place = begins.places[each.name]
+            result[:until] += each.cut(-place.lag, until - place.lag)
+    return result

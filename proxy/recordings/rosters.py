@@ -1,15 +1,9 @@
-"""Recordings of conferences: what their rosters tell, told on to `Recordings`.
-
-A backend that does not name its files (Asterisk of a ConfBridge) is expected to call them as the supplied dialplans do:
-NAME for the first, NAME.2 for the second, where NAME is that of the conference.
-"""
+"""Recordings of conferences: what their rosters tell, told on to `Recordings`."""
 
 from __future__ import annotations
 
 from proxy.calls import Call
 from proxy.conferences import Conference, Conferences, Segment
-from proxy.conferences.rebuilt import segment_file
-from proxy.conferences.roster import UNNAMED
 from proxy.recordings.recordings import Recordings
 
 
@@ -24,9 +18,8 @@ def follow(conferences: Conferences, recordings: Recordings) -> None:
         if segment.ended_at is not None:
             recordings.end(key, segment.ended_at, cut=segment.cut)
             return
-        file = segment.file if segment.file != UNNAMED else segment_file(segment.recording, segment.number)
         recordings.begin(
-            key, segment.number, segment.backend, file, conference.name, members(conference), segment.began_at
+            key, segment.number, segment.backend, segment.file, conference.name, members(conference), segment.began_at
         )
 
     def on_changed(conference: Conference) -> None:

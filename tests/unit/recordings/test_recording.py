@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import Counter
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from media.api import Kept
@@ -19,6 +21,7 @@ from proxy.recordings.join import joined
 from proxy.recordings.recording import Recording
 from proxy.recordings.repair import repair as work
 from proxy.recordings.worker import RepairFailed
+from tests.testbed.recorded import missing
 from tests.unit.recordings.voices import Mixer, Speaker, speech
 
 BUFFER = 32768
@@ -198,3 +201,39 @@ def test_the_folder_may_be_gone(tmp_path: Path) -> None:
         assert bed.counts["manifest_errors"] == 2
 
     run(test())
+
+
+def test_a_name_that_was_used_before_does_not_bring_back_what_was_said_then(tmp_path: Path) -> None:
+    """A backend that appends to a file of another day."""
+
+    async def test() -> None:
+        now = asyncio.get_running_loop().time()
+        people = [Speaker("c1 a", speech(1, 20.0), now - 9.5)]
+        bed = Bed(tmp_path, *people)
+        began, died, again = now - 9.0, now - 3.0, now - 2.5
+        first, second = tmp_path / "room.wav", tmp_path / "room.2.wav"
+        old = speech(77, 3.0)
+        for file in (first, second):
+            file.write_bytes(files.wav_header(2 * len(old)) + old.tobytes())
+            os.utime(file, (time.time() - 3600, time.time() - 3600))
+        bed.recording.begin(1, "as1", first, ["c1"], began)
+        await until_told(bed, 1)
+        broken(first, np.concatenate((old, Mixer(began).record(people, 6.0))))
+        bed.recording.end(died, cut=True)
+        bed.recording.begin(2, "as2", second, ["c1"], again)
+        await until_told(bed, 2)
+        broken(second, np.concatenate((old, Mixer(again).record(people, 2.5))))
+        await bed.recording.close()
+        together = joined(tmp_path / "room.json")
+        whole = Mixer(began).record(people, 9.0)
+        same = len(files.read(first)) - len(old)
+        assert same > 5.5 * 8000
+        assert (together[:same] == whole[:same]).all()
+        assert missing(together, {"c1": people[0].said[8000:60_000].astype(float)}).most_ms == 0.0
+
+    run(test())
+
+
+async def until_told(bed: Bed, segments: int) -> None:
+    while not (bed.folder / "room.json").exists() or len(bed.manifest().segments) < segments:
+        await asyncio.sleep(0.005)

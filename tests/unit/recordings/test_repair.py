@@ -142,13 +142,14 @@ def test_who_begins_to_speak_after_the_last_sample_is_in_it_within_a_packet(tmp_
     assert np.abs(mine).max() > 500
 
 
-def test_a_mixer_that_was_given_a_packet_too_late_is_followed(tmp_path: Path) -> None:
-    """From then on that speaker is a turn later in the recording."""
+@pytest.mark.parametrize("before_s", [3.0, 0.9, 0.6])
+def test_a_mixer_that_was_given_a_packet_too_late_is_followed(tmp_path: Path, before_s: float) -> None:
+    """From then on that speaker is a turn later in the recording; `before_s` before its last sample on disk."""
     file = tmp_path / "room.wav"
-    people = speakers(3)
+    people = speakers(5)
     whole = Mixer(BEGAN).record(people, 9.3)
-    slow = Mixer(BEGAN).record(people[:1], 9.3)
-    at = round(6.0 / 0.02) * 160
+    slow = Mixer(BEGAN).record(people[2:3], 9.3)
+    at = round((65_514 / RATE_HZ - before_s) / 0.02) * 160
     shifted = np.concatenate((slow[:at], np.zeros(160, dtype=np.int16), slow[at:-160]))
     whole = (whole.astype(int) - slow + shifted).astype(np.int16)
     file.write_bytes(broken_wav(whole))
@@ -259,3 +260,35 @@ def test_what_cannot_be_repaired_is_left_as_it_is(tmp_path: Path, name: str, dat
         repair(job(file, []))
     assert file.read_bytes() == data
     assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_a_backup_that_records_before_it_hears_anybody_is_helped(tmp_path: Path) -> None:
+    """In its file is silence where people spoke already, to each other or to nobody."""
+    first, second, piece = (tmp_path / name for name in ("room.wav", "room.2.wav", "room.then.wav"))
+    people = speakers(3)
+    first.write_bytes(broken_wav(Mixer(BEGAN).record(people, 9.3)))
+    began, silent = BEGAN + 10.1, (5 * 160, 5 * 160, 9 * 160)
+    parts = [Mixer(began).record([each], 5.0) for each in people]
+    for part, until in zip(parts, silent, strict=True):
+        part[:until] = 0
+    second.write_bytes(broken_wav(np.sum(parts, axis=0).astype(np.int16)))
+    work = job(first, voices(people, BEGAN + 15.0))
+    work.voices = [Voice(each.name, kept(each.packets(), BEGAN + 14.0, 14.0), []) for each in people]
+    work.next_file, work.next_at, work.piece_file = str(second), began, str(piece)
+    done = repair(work)
+    assert done.next_from == 9 * 160
+    whole = Mixer(began).record(people, 5.0)
+    assert abs(samples_of(piece)[-9 * 160 :] - whole[: 9 * 160].astype(int)).max() < 40  # who whispers is not judged
+
+
+def test_a_next_file_that_began_before_the_death_is_not_heard_twice(tmp_path: Path) -> None:
+    first, second, piece = (tmp_path / name for name in ("room.wav", "room.2.wav", "room.then.wav"))
+    people = speakers(2)
+    first.write_bytes(broken_wav(Mixer(BEGAN).record(people, 9.3)))
+    began = DIED - 0.2
+    second.write_bytes(broken_wav(Mixer(began).record(people, 5.0)))
+    work = job(first, [Voice(each.name, kept(each.packets(), BEGAN + 14.0, 14.0), []) for each in people])
+    work.next_file, work.next_at, work.piece_file = str(second), began, str(piece)
+    done = repair(work)
+    assert done.next_from == pytest.approx(0.2 * RATE_HZ, abs=400)
+    assert not piece.exists()
