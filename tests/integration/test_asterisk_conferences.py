@@ -8,9 +8,9 @@ import asyncio
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.integration.conftest import Site, start_site
-from tests.testbed.ami import Manager, Member
-from tests.testbed.hosts import CALLER
+from tests.integration.conftest import Site, start_site, together, until, until_channels, until_heard
+from tests.testbed.ami import SECRET, USER, Manager, Member
+from tests.testbed.hosts import BACKENDS, CALLEE, CALLER
 from tests.testbed.phone import Call, Phones
 from tests.testbed.voices import Listener, Voices, frames
 
@@ -117,3 +117,72 @@ def test_a_prompt_of_the_backup_would_have_been_noticed(tmp_path: Path) -> None:
 
     with ExitStack() as stack:
         asyncio.run(scenario(start_site(stack, tmp_path, control=True, additions=LOUD)))
+
+
+def test_a_pair_that_only_the_control_session_tells_of_is_carried_over_as_one(tmp_path: Path) -> None:
+    async def scenario(site: Site) -> None:
+        voices = Voices()
+        mine, theirs = voices.new(), voices.new()
+        async with Phones(CALLEE, 5060, frames(theirs)) as agents, Phones(CALLER) as customers:
+            await asyncio.to_thread(site.proxy.wait_for_backends)
+            customer = await customers.call("dial-7", site.proxy.address, say=frames(mine))
+            await until(lambda: len(agents.calls) == 1, lambda: agents.calls)
+            (agent,) = agents.calls
+            people = ((customer, theirs), (agent, mine))
+            await together(*(until_heard(call, hz) for call, hz in people))
+            site.primary.kill()
+            await until_channels(site.backup, 2)
+            await together(*(until_heard(call, hz) for call, hz in people))
+            async with asyncio.timeout(5.0):
+                while not (report := (await asyncio.to_thread(site.proxy.ask, "failovers"))[0])["finished"]:
+                    await asyncio.sleep(0.1)
+            assert [each["kind"] for each in report["results"]] == ["pair", "pair"]
+            assert all(each["bypassed_ms"] is not None for each in report["results"])
+            assert await customer.bye() == 200
+            async with asyncio.timeout(5.0):
+                assert await agent.ended == "hung up"
+
+    phones = {"phones": {"recover": False, "backends": {"agents": {"address": f"{CALLEE}:5060"}}}}
+    with ExitStack() as stack:
+        routes = [{"from_pool": "pbx", "pool": "phones"}]
+        asyncio.run(scenario(start_site(stack, tmp_path, control=True, pools=phones, routes=routes)))
+
+
+def test_a_conference_that_was_split_over_two_backends_is_one_again(tmp_path: Path) -> None:
+    """Six numbers lead to one room, so nothing tells where a caller belongs before he is in it."""
+
+    async def scenario(site: Site) -> None:
+        loop, voices = asyncio.get_running_loop(), Voices()
+        async with Phones(CALLER) as phones:
+            heard, tones = [], []
+            for number in range(6):
+                tones.append(voices.new())
+                say = frames(tones[-1])
+                call = await phones.call(f"60{number}", site.proxy.address, headers={"X-Room": "nine"}, say=say)
+                call.heard = listener = Listener()
+                heard.append(listener)
+            counts = [len(each.channels()) for each in (site.primary, site.backup)]
+            assert min(counts) > 0, counts  # else there is nothing to show: each came to a backend by chance
+
+            def one_again() -> bool:
+                now = loop.time()
+                return all(
+                    each.hears(now - 0.3, now) == set(tones) - {hz} for each, hz in zip(heard, tones, strict=True)
+                )
+
+            async with asyncio.timeout(8.0):
+                while not one_again():
+                    await asyncio.sleep(0.2)
+            assert not [call for call in phones.calls if call.ended.done()]
+            async with asyncio.timeout(5.0):
+                while sorted([len(each.channels()) for each in (site.primary, site.backup)]) != [0, 6]:
+                    await asyncio.sleep(0.1)
+            assert [each["cause"] for each in site.proxy.ask("failovers")] == ["split conference"]
+
+    control = {"protocol": "ami", "user": USER, "secret": SECRET}
+    both = {
+        name: {"address": f"{host}:5060", "control": control}
+        for name, host in zip(("as1", "as2"), BACKENDS, strict=True)
+    }
+    with ExitStack() as stack:
+        asyncio.run(scenario(start_site(stack, tmp_path, pool={"backends": both})))
