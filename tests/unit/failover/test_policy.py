@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from pathlib import Path
 
 import pytest
 
 from proxy.backends import Pool, Verdict
-from proxy.calls import calls
 from proxy.config import PoolSettings
-from proxy.failover import bring_up
 from proxy.failover.policy import Refusal, decide
 from proxy.health import Diagnosis
 
-GUIDE = (Path(__file__).parents[3] / "docs" / "failover.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[3]
+GUIDE = (ROOT / "docs" / "failover.md").read_text(encoding="utf-8")
 
 
 def pool(recover: bool = True) -> Pool:
@@ -66,5 +64,6 @@ def test_the_guide_names_no_refusal_that_there_is_not() -> None:
 
 
 def test_the_guide_names_the_headers_that_a_backup_gets_and_no_others() -> None:
-    sent = set(re.findall(r'own\("([\w-]+)"', inspect.getsource(bring_up) + inspect.getsource(calls)))
+    sources = (ROOT / "proxy/failover/bring_up.py", ROOT / "proxy/calls/calls.py")
+    sent = {name for source in sources for name in re.findall(r'own\("([\w-]+)"', source.read_text())}
     assert {f"X-Aqueduct-{name}" for name in sent} == set(re.findall(r"`(X-Aqueduct-[\w-]+)`", GUIDE))
