@@ -105,7 +105,7 @@ class Pairs:
             self._calls.on_changed(call)
             self._calls.on_bonded(call)
 
-    def meet(self, moving: Set[str]) -> None:
+    def meet(self, moving: Set[str], *, alive: bool) -> None:
         """Those calls (by id) are to be carried over: each comes to where most of its bond have a standby, or one is,
         or one will be. Who is on hold now would else come back to an empty room."""
         for bond in self._bonds.values():
@@ -113,7 +113,8 @@ class Pairs:
             if not ours:
                 continue
             standbys = Counter(call.standby.leg.backend for call in ours if call.standby)
-            places = [*(backend for backend, _ in standbys.most_common(1)), *bond.places(moving)]
+            ready = [backend for backend, _ in standbys.most_common(1)]
+            places = [*bond.places(moving), *ready] if alive else [*ready, *bond.places(moving)]
             if places or len(ours) == len(bond.calls):  # else the others are on their way
                 bond.meets_at = places[0] if places else None
 

@@ -23,6 +23,7 @@ from proxy.failover.plan import Step, kind_of, plan
 from proxy.failover.policy import Refusal, RefusedOrder, decide
 from proxy.failover.recovery import Recovery
 from proxy.failover.report import ENDED, LOST, MOVED, STAYED, CallResult, Report
+from proxy.failover.reunions import Reunions
 from proxy.failover.splits import Splits
 from proxy.failover.standbys import Standbys
 from proxy.health import Health, VerdictChanged
@@ -67,6 +68,7 @@ class Failovers:
         conferences.on_moved = self._conference_moved
         self.splits = Splits(conferences, self._join, loop)
         conferences.on_split = self.splits.look
+        self.reunions = Reunions(conferences, self._reunite, loop)
         calls.on_ended = self._ended
 
     # -- causes
@@ -174,6 +176,7 @@ class Failovers:
         self._conferences.bonded(call)
         self.bypasses.bonded(call)
         self.standbys.renew(call)
+        self.reunions.look(call)
 
     def _ended(self, call: Call) -> None:
         self.standbys.ended(call)
@@ -219,7 +222,7 @@ class Failovers:
         steps = [step for step in steps if step.call.id not in self._recovering]
         ids = {step.call.id for step in steps}
         self._recovering |= ids
-        self._calls.pairs.meet(ids)
+        self._calls.pairs.meet(ids, alive=alive)
         died_at = None if alive else report.detected_at - (report.detection_ms or 0) / 1000
         self._conferences.begin_move((step.call for step in steps), died_at)
         self.bypasses.gather(backend, {step.call.id for step in steps if step.kind.talks}, bridge=not alive)
@@ -259,6 +262,7 @@ class Failovers:
             self.bypasses.done(step.call)
             self._conferences.end_move(step.call)
             self.standbys.settled(step.call)
+            self.reunions.look(step.call)
 
     @staticmethod
     def _switch(steps: list[Step]) -> None:
@@ -303,6 +307,12 @@ class Failovers:
         steps = [Step(call, leg, kind_of(call)) for call, leg in found if leg is not None]
         report = self.open_report("split conference", backend.name, backend.pool, conference.name, len(steps))
         await self._move(report, backend, steps, alive=True)
+
+    async def _reunite(self, call: Call, leg: Leg, backend: Backend) -> None:
+        """One call of a pair is moved to where the other one is."""
+        assert call.bond is not None
+        report = self.open_report("split pair", backend.name, backend.pool, str(call.bond), 1)
+        await self._move(report, backend, [Step(call, leg, kind_of(call))], alive=True)
 
     async def _rebuilt(self, report: Report, steps: list[Step]) -> None:
         """What became of the conferences of these calls."""
@@ -364,4 +374,5 @@ class Failovers:
         if self._tasks:
             await asyncio.gather(*self._tasks, *self._rebuilding.values(), return_exceptions=True)
         await self.splits.close()
+        await self.reunions.close()
         await self.standbys.close()

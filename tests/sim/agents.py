@@ -209,10 +209,12 @@ class Server(Agent):
 
     @staticmethod
     def _bond(request: Request) -> tuple[bytes, bytes]:
-        """Kind and name of what a call is to be connected to."""
+        """Kind and name of what a call is to be connected to. One that has only rung was connected to nobody as far as
+        the node knows: its dialplan runs as for a new one."""
         wanted = request.get(b"x-bond") or b""
         kind = b"Conference" if wanted.startswith(b"conf") else b"Pair"
-        if request.get(b"x-aqueduct-recovered-from") is not None:  # not by what its first INVITE asked for
+        moved = request.get(b"x-aqueduct-recovered-from") is not None
+        if moved and request.get(b"x-aqueduct-state") != b"ringing":  # not by what its first INVITE asked for
             return kind, request.get(b"x-aqueduct-" + kind.lower()) or b""
         return kind, wanted
 

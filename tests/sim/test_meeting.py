@@ -1,5 +1,5 @@
 """Calls that belong together come to the same backend, though one of them is on hold or alone has to be carried over;
-and a standby never meets the live call of a mate."""
+a standby never meets the live call of a mate, and a pair that came to two backends is brought together."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.sim.acting import all_moved, end_at
+from proxy.sip.user_agent import Incoming
+from tests.sim.acting import all_moved, both_modes, end_at
 from tests.sim.agents import Conversation
-from tests.sim.scenario import FIRST, SECOND, THIRD, hears, play, until
-from tests.sim.test_bypass import pair, talk
+from tests.sim.scenario import FIRST, PHONE, SECOND, THIRD, hears, play, until
+from tests.sim.test_bypass import AGENT_PHONE, pair, talk
 from tests.sim.world import World
 
 HOT: dict[str, Any] = {"standby": {"standby": "hot"}}
@@ -42,6 +43,18 @@ def takes_calls(world: World, name: str) -> None:
     world.node.failovers.ready(backend)
 
 
+async def apart(world: World, wait_s: float = 0.0) -> tuple[Conversation, Conversation]:
+    """Customer and agent, on two servers: the first was not to be had when the customer came."""
+    headers = [(b"X-Bond", b"pair1")]
+    takes_no_calls(world, "as1")
+    customer = await world.place(1, 0, headers=headers)
+    takes_calls(world, "as1")
+    await asyncio.sleep(wait_s)
+    agent = await world.place(1001, 1, headers=headers)
+    assert hears(customer, SECOND) and hears(agent, FIRST)
+    return customer, agent
+
+
 @pytest.mark.parametrize("how", ["killed", "drained"])
 def test_who_is_on_hold_comes_to_where_his_mate_is_and_is_heard_again(how: str) -> None:
     async def script(world: World) -> None:
@@ -63,6 +76,21 @@ def test_who_is_on_hold_comes_to_where_his_mate_is_and_is_heard_again(how: str) 
         await until(lambda: all(talk(world, people) for people in pairs), 0.5)
 
     assert play(script, servers=3) == []
+
+
+def test_who_only_rang_at_the_dead_backend_finds_his_mate_on_the_backup() -> None:
+    async def script(world: World) -> None:
+        headers = [(b"X-Bond", b"pair1")]
+        customer = await world.place(1, 0, headers=headers)
+        world.servers[FIRST].ring_s = (5.0, 5.0)
+        placing = asyncio.create_task(world.place(1001, 1, headers=headers))
+        await asyncio.sleep(1.0)
+        world.network.kill(FIRST)
+        agent = await placing
+        await until(lambda: talk(world, (customer, agent)), 0.5)
+        assert hears(customer, SECOND) and hears(agent, SECOND)
+
+    assert play(script) == []
 
 
 def test_a_call_that_alone_is_forgotten_comes_back_to_where_its_mate_is() -> None:
@@ -87,16 +115,60 @@ def test_a_standby_is_not_brought_up_where_the_call_of_a_mate_lives() -> None:
     """The server would connect them: he would hear it, and when it is given up the server would hang up on him."""
 
     async def script(world: World) -> None:
-        headers = [(b"X-Bond", b"pair1")]
-        takes_no_calls(world, "as1")
-        customer = await world.place(1, 0, headers=headers)
-        takes_calls(world, "as1")
+        world.node.failovers.reunions.look = lambda call: None  # type: ignore[method-assign]
         world.servers[SECOND].ring_s = (1.0, 1.0)
-        agent = await world.place(1001, 1, headers=headers)
-        assert hears(customer, SECOND) and hears(agent, FIRST)
+        customer, agent = await apart(world)
         await agent.hold()  # while a standby of his would ring
         await asyncio.sleep(20.0)
         assert not customer.ended and not agent.ended
         assert not world.servers[SECOND].calls.get(agent.number)
 
     assert play(script, **HOT) == []
+
+
+@both_modes
+def test_a_pair_that_is_on_two_backends_is_brought_together(mode: str) -> None:
+    async def script(world: World) -> None:
+        people = await apart(world)
+        assert not talk(world, people)
+        await until(lambda: talk(world, people), 1.5)
+        assert all(hears(one, SECOND) for one in people)
+        await until(lambda: all_moved(world), 1.0)
+        (report,) = world.node.failovers.reports
+        assert (report.cause, report.count("moved")) == ("split pair", 1)
+        await asyncio.sleep(120.0)
+        assert len(world.node.failovers.reports) == 1 and talk(world, people)
+
+    assert play(script, mode=mode) == []
+
+
+def test_who_has_a_standby_beside_his_mate_takes_it() -> None:
+    async def script(world: World) -> None:
+        people = await apart(world, wait_s=1.0)
+        assert world.servers[FIRST].calls[b"1"], "the standby of the customer"
+        before = world.sent_to[PHONE], world.sent_to[AGENT_PHONE]
+        await until(lambda: all(hears(one, FIRST) for one in people), 1.5)
+        assert talk(world, people) and (world.sent_to[PHONE], world.sent_to[AGENT_PHONE]) == before
+        await asyncio.sleep(5.0)  # new standbys are up, together
+        world.network.kill(FIRST)
+        await until(lambda: all(hears(one, SECOND) for one in people) and talk(world, people), 0.5)
+
+    assert play(script, **HOT) == []
+
+
+def test_a_pair_stays_apart_while_the_one_backend_refuses_and_is_asked_again() -> None:
+    async def script(world: World) -> None:
+        refused: list[float] = []
+
+        async def refuse(incoming: Incoming) -> None:
+            refused.append(world.loop.time())
+            incoming.reject(486)
+
+        people = customer, agent = await apart(world)
+        usual, world.servers[SECOND].ua.on_invite = world.servers[SECOND].ua.on_invite, refuse
+        await asyncio.sleep(10.0)
+        assert refused and not customer.ended and not agent.ended and hears(agent, FIRST)
+        world.servers[SECOND].ua.on_invite = usual
+        await until(lambda: talk(world, people), 60.0)
+
+    assert play(script) == []
