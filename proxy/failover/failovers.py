@@ -313,6 +313,7 @@ class Failovers:
         assert call.bond is not None
         report = self.open_report("split pair", backend.name, backend.pool, str(call.bond), 1)
         await self._move(report, backend, [Step(call, leg, kind_of(call))], alive=True)
+        self._take_leave(backend)
 
     async def _rebuilt(self, report: Report, steps: list[Step]) -> None:
         """What became of the conferences of these calls."""
@@ -356,9 +357,13 @@ class Failovers:
         if not backend.fenced or backend.verdict not in (Verdict.UP, Verdict.DEGRADED):
             return
         backend.fenced = False
-        left = self._calls.left_behind.pop(backend.name, [])
+        self._take_leave(backend)
+
+    def _take_leave(self, backend: Backend) -> None:
+        """End the dialogs that were left behind on it."""
+        left = self._calls.left_behind.pop(backend.name, []) if not backend.fenced else []
         if left:
-            log.info("backend=%s is back: ending %d dialogs that were left behind", backend.name, len(left))
+            log.info("backend=%s: ending %d dialogs that were left behind", backend.name, len(left))
             self._start(self._end_left_behind(left))
 
     async def _end_left_behind(self, left: list[tuple[Dialog, Flow]]) -> None:

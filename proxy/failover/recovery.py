@@ -19,6 +19,7 @@ from media.api import MediaError
 from proxy.backends import Backend
 from proxy.calls import ENDED, Call, Calls, Leg
 from proxy.calls.listening import listen
+from proxy.calls.pairs import PAIR
 from proxy.conferences import Conferences
 from proxy.failover.bring_up import BringUp, Refused, abandon, told
 from proxy.failover.bypass import Bypass
@@ -343,12 +344,19 @@ class Recovery:
             call.a = leg
         else:
             call.b = leg
-        if not self._old().fenced:  # a planned move, or it came back while we were at it
+        # A planned move, or it came back while we were at it.
+        if not self._old().fenced and not self._joined_meanwhile():
             dead.bye(calls.stack, [])
         else:
             calls.leave_behind(dead)
         calls.drop_leg(dead)
         listen(calls, call)
+
+    def _joined_meanwhile(self) -> bool:
+        """A mate was placed on the old backend since it came back: he would be hung up on with the old leg."""
+        bond = self.call.bond
+        mates = bond.mates(self.call) if bond is not None and bond.kind == PAIR else ()
+        return any(mate.created_at > self.since and mate.leg_on(self._old()) is not None for mate in mates)
 
     async def _last_heard(self) -> float:
         """When the old leg's last packet came, on the media plane's clock; 0 when that is not known."""
