@@ -64,6 +64,7 @@ def test_the_guide_names_no_refusal_that_there_is_not() -> None:
 
 
 def test_the_guide_names_the_headers_that_a_backup_gets_and_no_others() -> None:
-    sources = (ROOT / "proxy/failover/bring_up.py", ROOT / "proxy/calls/calls.py")
-    sent = {name for source in sources for name in re.findall(r'own\("([\w-]+)"', source.read_text())}
+    rooms = (ROOT / "proxy" / room for room in ("calls", "conferences", "failover", "recordings"))
+    sources = [source.read_text(encoding="utf-8") for room in rooms for source in room.glob("*.py")]
+    sent = {name for source in sources for name in re.findall(r'own\("([\w-]+)"', source)}
     assert {f"X-Aqueduct-{name}" for name in sent} == set(re.findall(r"`(X-Aqueduct-[\w-]+)`", GUIDE))
