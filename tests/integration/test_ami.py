@@ -203,7 +203,8 @@ def test_its_death_and_its_return_are_told(asterisk: Asterisk) -> None:
         asterisk.kill()
         await until(lambda: sum(isinstance(each, Lost) for each in told) >= 2, lambda: told)
         losses = [(each.loss, each.was_up) for each in told if isinstance(each, Lost)]
-        assert losses[:2] == [(Loss.CLOSED, True), (Loss.REFUSED, False)]
+        assert losses[0] == (Loss.CLOSED, True)
+        assert (Loss.REFUSED, False) in losses[1:3]  # its port may take one more connection while the process dies
         await asyncio.to_thread(asterisk.wait, 5.0)
         told.clear()
         asterisk.start()
