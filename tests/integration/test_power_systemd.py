@@ -7,6 +7,7 @@ results. No real systemd has been asked.
 from __future__ import annotations
 
 import asyncio
+import gc
 import shutil
 import subprocess
 from collections.abc import Callable, Coroutine, Iterator
@@ -116,6 +117,8 @@ def with_manager(folder: Path, do: Script, **settings: Any) -> None:
 
     with dbus(folder) as (address, daemon):
         asyncio.run(main(address, daemon))
+    # CPython before 3.11.5 (issue 106905): what is collected while a module is compiled can spoil its compilation.
+    gc.collect()
 
 
 async def refused(work: Coroutine[Any, Any, Any]) -> str:
