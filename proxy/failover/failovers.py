@@ -304,7 +304,7 @@ class Failovers:
     async def _join(self, conference: Conference, backend: Backend, calls: Iterable[Call]) -> None:
         """The part of a conference that is on `backend` is moved to the rest of it."""
         found = ((call, call.leg_on(backend)) for call in calls)
-        steps = [Step(call, leg, kind_of(call)) for call, leg in found if leg is not None]
+        steps = [Step(call, leg, kind_of(call), joins=True) for call, leg in found if leg is not None]
         report = self.open_report("split conference", backend.name, backend.pool, conference.name, len(steps))
         await self._move(report, backend, steps, alive=True)
 
@@ -312,7 +312,7 @@ class Failovers:
         """One call of a pair is moved to where the other one is."""
         assert call.bond is not None
         report = self.open_report("split pair", backend.name, backend.pool, str(call.bond), 1)
-        await self._move(report, backend, [Step(call, leg, kind_of(call))], alive=True)
+        await self._move(report, backend, [Step(call, leg, kind_of(call), joins=True)], alive=True)
         self._take_leave(backend)
 
     async def _rebuilt(self, report: Report, steps: list[Step]) -> None:

@@ -33,9 +33,12 @@ class Kind(IntEnum):
 
 @dataclass(slots=True, frozen=True)
 class Step:
+    """`joins`: the leg works, and is only replaced to bring the call to where the others of its bond are."""
+
     call: Call
     leg: Leg
     kind: Kind
+    joins: bool = False
 
 
 def plan(calls: Iterable[Call], backend: Backend, conferences: Conferences) -> list[Step]:

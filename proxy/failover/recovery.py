@@ -23,6 +23,7 @@ from proxy.calls.pairs import PAIR
 from proxy.conferences import Conferences
 from proxy.failover.bring_up import BringUp, Refused, abandon, told
 from proxy.failover.bypass import Bypass
+from proxy.failover.destination import Destination
 from proxy.failover.pace import Pace
 from proxy.failover.plan import Kind, Step
 from proxy.failover.report import ENDED as HUNG_UP
@@ -35,6 +36,7 @@ log = logging.getLogger(__name__)
 
 WAIT_FOR_BACKUP_S = 0.05
 AUDIO_POLL_S = 0.02
+APART_NO_MORE = "those whom it was to join are nowhere else, or cannot be joined"
 
 
 class Recovery:
@@ -59,7 +61,7 @@ class Recovery:
         self.bypass = bypass  # with the calls that this one belongs to
         self.result = CallResult(step.call.id, step.kind.name.lower())
         self.old_backend = step.leg.backend
-        self.tried: list[Backend] = []
+        self.destination = Destination(calls, conferences, step.call, self._old(), planned=alive, joins=step.joins)
         self.holding = False  # events of the call wait for us
         self.silent_since = 0.0
         self.connected_at = 0.0  # clock time: the survivor has heard the new leg since
@@ -141,16 +143,18 @@ class Recovery:
         while True:
             leg, answer = await self._replacement()
             try:
+                if self.destination.joining and leg.backend not in self.destination.others():
+                    raise Hopeless(APART_NO_MORE)
                 await self._connect(leg, answer)
                 return leg
             except MediaError as problem:
                 abandon(self.calls, leg)
                 self.result.error = str(problem)
-                self.tried.clear()
+                self.destination.tried.clear()
                 await asyncio.sleep(10 * WAIT_FOR_BACKUP_S)
             except Unwelcome as problem:
                 abandon(self.calls, leg)
-                if self._untried() is None:
+                if self.destination.untried() is None:
                     raise Hopeless(str(problem)) from problem
             except BaseException:
                 abandon(self.calls, leg)
@@ -224,35 +228,14 @@ class Recovery:
         """A usable backend that has not been tried; when all have been, wait and begin anew."""
         while True:
             check(self.call)
-            backend = self._untried()
+            backend = self.destination.untried()
             if backend is not None:
-                self._meet_at(backend)
+                self.destination.meet_at(backend)
                 return backend
-            await asyncio.sleep(WAIT_FOR_BACKUP_S if not self.tried else 10 * WAIT_FOR_BACKUP_S)
-            self.tried.clear()
-
-    def _untried(self) -> Backend | None:
-        exclude = [*self.tried, self._old()] if self.planned or self._old().fenced else self.tried
-        now = self.calls.now()
-        backend = self._meeting_place()
-        if backend is not None and backend not in exclude:
-            return backend
-        pool = self.calls.backends.pool_of(self._old())
-        roomy = [*exclude, *self.conferences.cramped(self.call)]
-        return pool.select(now, self.calls.rng, roomy) or pool.select(now, self.calls.rng, exclude)
-
-    def _meeting_place(self) -> Backend | None:
-        """Calls that belong together come to the same backend."""
-        backend = self.call.bond.meets_at if self.call.bond is not None else None
-        if backend is None or backend.pool != self._old().pool or not backend.usable(self.calls.now()):
-            return None
-        return backend
-
-    def _meet_at(self, backend: Backend) -> None:
-        """The first decides for all; while nobody is there, another one may prove better."""
-        bond, place = self.call.bond, self._meeting_place()
-        if bond is not None and (place is None or (place in self.tried and place not in bond.places(()))):
-            bond.meets_at = backend
+            if self.destination.joining:
+                raise Hopeless(APART_NO_MORE)
+            await asyncio.sleep(10 * WAIT_FOR_BACKUP_S if self.destination.tried else WAIT_FOR_BACKUP_S)
+            self.destination.tried.clear()
 
     async def _replacement(self) -> tuple[Leg, bytes]:
         """The leg that is to be switched to now. Of calls that belong together, all have theirs by then: until then
@@ -282,7 +265,7 @@ class Recovery:
             return None
         call.standby = None
         survivor = call.other(self.dead)
-        if self._meeting_place() not in (None, standby.leg.backend):
+        if self.destination.meeting_place() not in (None, standby.leg.backend):
             abandon(self.calls, standby.leg)  # the others are placed elsewhere
             return None
         try:
@@ -308,7 +291,7 @@ class Recovery:
         outbound = user.encode() if user and self.dead is self.call.a else None
         while True:
             backend = await self._choose()
-            self.tried.append(backend)
+            self.destination.tried.append(backend)
             result.attempts += 1
             state = "held" if self.step.kind is Kind.HELD else "talking"
             attempt = BringUp(
@@ -322,10 +305,10 @@ class Recovery:
                 if not refusal.again:
                     self.on_refused(result.error)
                 if refusal.again:
-                    self.tried.remove(backend)  # once more, with the longer interval that it wants
+                    self.destination.tried.remove(backend)  # once more, with the longer interval that it wants
             except MediaError as problem:  # no ports, or the relay is down: that is no fault of the backend
                 result.error = str(problem)
-                self.tried.remove(backend)
+                self.destination.tried.remove(backend)
                 await asyncio.sleep(10 * WAIT_FOR_BACKUP_S)
             else:
                 result.backend = backend.name

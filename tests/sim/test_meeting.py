@@ -156,6 +156,28 @@ def test_who_has_a_standby_beside_his_mate_takes_it() -> None:
     assert play(script, **HOT) == []
 
 
+def test_who_is_to_join_his_mate_stays_when_the_mate_comes_to_him() -> None:
+    """The mate's backend dies while the move is under way. Who goes on to a third one is hung up on."""
+
+    async def script(world: World) -> None:
+        third = world.node.backends.get("as3")
+        assert third is not None
+        takes_no_calls(world, "as3")
+        people = customer, agent = await apart(world)
+        world.servers[SECOND].ring_s = (5.0, 5.0)
+        await until(lambda: world.node.failovers.reports, 1.5)  # the agent is asked for at the second one
+        assert hears(agent, FIRST)
+        takes_calls(world, "as3")
+        world.network.power_off(SECOND)
+        await until(lambda: talk(world, people), 3.0)
+        await until(lambda: all_moved(world), 3.0)
+        await asyncio.sleep(20.0)
+        assert talk(world, people) and not customer.ended and not agent.ended
+        assert len(world.node.failovers.reports) == 2
+
+    assert play(script, servers=3) == []
+
+
 def test_a_pair_stays_apart_while_the_one_backend_refuses_and_is_asked_again() -> None:
     async def script(world: World) -> None:
         refused: list[float] = []
