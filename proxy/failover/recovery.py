@@ -328,16 +328,17 @@ class Recovery:
         else:
             call.b = leg
         # A planned move, or it came back while we were at it.
-        if not self._old().fenced and not self._joined_meanwhile():
+        if not self._old().fenced and not self._joined_meanwhile(leg):
             dead.bye(calls.stack, [])
         else:
             calls.leave_behind(dead)
         calls.drop_leg(dead)
         listen(calls, call)
 
-    def _joined_meanwhile(self) -> bool:
-        """A mate was placed on the old backend since it came back: he would be hung up on with the old leg."""
-        bond = self.call.bond
+    def _joined_meanwhile(self, leg: Leg) -> bool:
+        """A mate was placed on the old backend since it came back: he would be hung up on with the old leg, unless the
+        new one is there too and keeps him company."""
+        bond = self.call.bond if leg.backend is not self._old() else None
         mates = bond.mates(self.call) if bond is not None and bond.kind == PAIR else ()
         return any(mate.created_at > self.since and mate.leg_on(self._old()) is not None for mate in mates)
 

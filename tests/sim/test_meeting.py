@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy.sip.user_agent import Incoming
+from proxy.sip.user_agent import CallFailed, Incoming
 from tests.sim.acting import all_moved, both_modes, end_at
 from tests.sim.agents import Conversation
 from tests.sim.scenario import FIRST, PHONE, SECOND, THIRD, hears, play, until
@@ -176,6 +176,33 @@ def test_who_is_to_join_his_mate_stays_when_the_mate_comes_to_him() -> None:
         assert len(world.node.failovers.reports) == 2
 
     assert play(script, servers=3) == []
+
+
+def test_nothing_is_left_behind_where_a_call_comes_back_beside_its_mate() -> None:
+    """Nobody can take the customer's call until his own server is back; there the agent is placed first."""
+
+    async def script(world: World) -> None:
+        headers = [(b"X-Bond", b"pair1")]
+        customer = await world.place(1, 0, headers=headers)
+        world.servers[SECOND].ring_s = (5.0, 5.0)
+        world.network.kill(FIRST)
+        await until(lambda: world.servers[SECOND].calls, 1.0)
+        world.network.power_off(SECOND)
+        await asyncio.sleep(2.0)
+        world.restart(FIRST)
+        agent: Conversation | None = None
+        while agent is None:
+            try:
+                agent = await world.place(1001, 1, headers=headers)
+            except CallFailed:
+                await asyncio.sleep(0.01)
+        await until(lambda: talk(world, (customer, agent)), 3.0)
+        assert hears(customer, FIRST) and hears(agent, FIRST)
+        await until(lambda: all_moved(world), 3.0)
+        assert not any(world.node.calls.left_behind.get("as1", []))
+        assert not customer.ended and not agent.ended
+
+    assert play(script) == []
 
 
 def test_a_pair_stays_apart_while_the_one_backend_refuses_and_is_asked_again() -> None:
