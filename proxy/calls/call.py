@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from proxy.calls.reinvite import Reinvite
     from proxy.calls.setup import Setup
     from proxy.calls.standby import Standby
+    from proxy.calls.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Call:
     __slots__ = (
         "_fields", "a", "answered_at", "b", "bond", "calls", "created_at", "from_value", "held_events", "holders", "id",
         "legs_made", "media", "min_se_s", "on_ended", "reinvite", "setup", "standby", "state", "to_value", "uri",
+        "waiting",
     )  # fmt: skip
 
     def __init__(self, calls: Calls, call_id: str, media: MediaPlane, created_at: float) -> None:
@@ -76,6 +78,7 @@ class Call:
         self.a: Leg = None  # type: ignore[assignment]  # set by Calls before anybody sees the call
         self.b: Leg | None = None
         self.bond: Bond | None = None  # with the calls that its backend has connected it to
+        self.waiting: Waiting | None = None  # in a queue or an IVR, as its backend says
         self.standby: Standby | None = None  # of a hot call, when it stands
         self.uri = b""
         self.from_value = b""

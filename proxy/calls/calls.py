@@ -75,6 +75,7 @@ class Calls:
         self.on_settled: Callable[[Call], None] = lambda call: None  # it stands, or descriptions have been exchanged
         self.on_standby_lost: Callable[[Call, str], None] = lambda call, why: None
         self.on_bonded: Callable[[Call], None] = lambda call: None  # its bond is another one
+        self.on_waiting: Callable[[Call], None] = lambda call: None  # it would go on at another point
         self.on_conference: Callable[[Call, Leg, Message], None] = lambda call, leg, message: None  # it tells of one
         self.prefer: Callable[[Pool, bytes], Backend | None] = lambda pool, user: None  # for a new call to that user
         self.on_ended: Callable[[Call], None] = lambda call: None

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Container, Iterator, Set
 from typing import TYPE_CHECKING
 
+from proxy.calls import waiting
 from proxy.calls.invite import call_id
 from proxy.sip.message import Message
 
@@ -69,6 +70,7 @@ class Pairs:
         backend = leg.backend
         if backend is None or not self._calls.backends.pool_of(backend).settings.recover:
             return False
+        waits = leg is not call.a and waiting.hear(self._calls, call, message)
         recorded = message.get(b"x-aqueduct-recording") is not None
         if recorded and message.get(b"x-aqueduct-conference") is None:
             self._calls.on_recording(call, leg, message)
@@ -83,7 +85,7 @@ class Pairs:
                 else:
                     self.leave(call)
                 return True
-        return recorded
+        return recorded or waits
 
     def join(self, call: Call, kind: str, name: bytes) -> None:
         if call.bond is not None and (call.bond.kind, call.bond.name) == (kind, name):

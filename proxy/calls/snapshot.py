@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.calls import session_timer
 from proxy.calls.listening import listen
 from proxy.calls.standby import Standby
+from proxy.calls.waiting import Waiting
 from proxy.sip.dialog import Dialog
 
 if TYPE_CHECKING:
@@ -45,9 +46,14 @@ def snapshot(call: Call) -> dict[str, Any]:
         "b": _leg(call.b, now) if call.b else None,
         "standby": _standby(call.standby, now) if call.standby else None,
         "bond": [call.bond.kind, call.bond.name] if call.bond else None,
+        "waiting": _waiting(call.waiting, now) if call.waiting else None,
         "media": call.media.snapshot(call.id),
         "mode": call.calls.media_mode(call),
     }
+
+
+def _waiting(waiting: Waiting, now: float) -> list[Any]:
+    return [waiting.point, waiting.queue, now - waiting.since]
 
 
 def _standby(standby: Standby, now: float) -> dict[str, Any]:
@@ -105,6 +111,9 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg], elapsed_s: fl
     call.fields = tuple((key, line) for key, line in state["fields"])
     call.pack_fields()
     call.legs_made = state["legs_made"]
+    if state.get("waiting") is not None:  # one that was written before there were any has none
+        point, queue, waited_s = state["waiting"]
+        call.waiting = Waiting(point, queue, now - elapsed_s - waited_s)
     call.a = _restore_leg(calls, call, state["a"], legs, elapsed_s)
     call.b = _restore_leg(calls, call, state["b"], legs, elapsed_s)
     second = state["standby"]

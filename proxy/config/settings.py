@@ -185,6 +185,15 @@ class HealthSettings(Section):
     """Test calls to them."""
 
 
+class ReenterRule(Section):
+    """Where calls to some numbers go on when they are carried over."""
+
+    user: PatternValue
+    """Regular expression that is searched in the user part of the request URI that was dialled."""
+    to: str = Field(pattern=r"^[A-Za-z0-9\-_.!~*'()&=+$,;?/%]{1,100}$")
+    """User part of the request URI that the backup gets instead."""
+
+
 class RecoverySettings(Section):
     """How calls are carried over to a backup."""
 
@@ -204,6 +213,9 @@ class RecoverySettings(Section):
     """When all calls that belong together are answered by the backup, the time that it gets to connect them."""
     outbound_user: str | None = Field(default=None, min_length=1)
     """User part that a recovered outbound call is placed to on the backup; null: as it was dialled."""
+    reenter: tuple[ReenterRule, ...] = ()
+    """Calls to a queue or an IVR, which go on at another point than at their beginning: the first rule that takes the
+    number. What a backend says of a call (X-Aqueduct-Reenter) comes first."""
     answer_timeout_ms: int = Field(default=2000, ge=100, le=60000)
     """A backup that has not answered an INVITE after this is passed over."""
 

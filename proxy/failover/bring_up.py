@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from media.api import MediaError
 from media.sdp import begin_handshake
 from proxy.backends import Backend
-from proxy.calls import ENDED, TALKING, Call, Calls, Leg, session_timer
+from proxy.calls import ENDED, TALKING, Call, Calls, Leg, session_timer, waiting
 from proxy.calls.headers import own
 from proxy.calls.pairs import PAIR
 from proxy.conferences import Conferences
@@ -194,8 +194,12 @@ def told(
     if bond is not None:
         name = printable(bond.name.decode(errors="replace"))
         mates = (own("Pair", name),) if bond.kind == PAIR else (own("Conference", name), *conferences.told(call))
+    waited: tuple[Field, ...] = ()
+    if old is not call.a and state != "ringing":
+        waited = waiting.told(call, calls.backends.pool_of(old.backend).settings.recovery)
     return (
         *mates,
+        *waited,
         *calls.recorded(call),
         own("State", state),
         own("Recovered-From", old.backend.name),

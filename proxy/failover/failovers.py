@@ -65,6 +65,7 @@ class Failovers:
         self.bypasses = Bypasses(calls, conferences, loop)
         calls.on_settled = self._settled
         calls.on_bonded = self._bonded
+        calls.on_waiting = self.standbys.renew
         conferences.on_moved = self._conference_moved
         self.splits = Splits(conferences, self._join, loop)
         conferences.on_split = self.splits.look

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from media.api import MediaError
 from proxy.backends import Backend
-from proxy.calls import ENDED, Call, Calls, Leg
+from proxy.calls import ENDED, Call, Calls, Leg, waiting
 from proxy.calls.listening import listen
 from proxy.calls.pairs import PAIR
 from proxy.conferences import Conferences
@@ -287,8 +287,10 @@ class Recovery:
         """Try backends until one answers. Returns its leg, in a confirmed dialog, and its description as the survivor
         would get it."""
         result = self.result
-        user = self.settings.outbound_user
-        outbound = user.encode() if user and self.dead is self.call.a else None
+        if self.dead is self.call.a:
+            user = self.settings.outbound_user.encode() if self.settings.outbound_user else None
+        else:
+            user = waiting.user(self.call, self.settings)
         while True:
             backend = await self._choose()
             self.destination.tried.append(backend)
@@ -296,7 +298,7 @@ class Recovery:
             state = "held" if self.step.kind is Kind.HELD else "talking"
             attempt = BringUp(
                 self.calls, self.call, self.call.other(self.dead), backend, self.pace_of(backend), self._told(state),
-                user=outbound,
+                user=user,
             )  # fmt: skip
             try:
                 leg, answer = await attempt.run()

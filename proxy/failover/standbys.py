@@ -17,7 +17,7 @@ from typing import Any
 
 from media.api import MediaError
 from proxy.backends import Backend, Backends, Verdict
-from proxy.calls import TALKING, Call, Calls, Leg
+from proxy.calls import TALKING, Call, Calls, Leg, waiting
 from proxy.calls import standby as standby_of
 from proxy.calls.agreement import agrees
 from proxy.calls.listening import listen_beside
@@ -201,7 +201,8 @@ class Standbys:
         survivor = call.other(replaced)
         fields = told(calls, self._conferences, call, replaced, "standby", "standby")
         attempt = BringUp(
-            calls, call, survivor, backend, self._pace_of(backend), fields, undisturbed=lambda: _undisturbed(call)
+            calls, call, survivor, backend, self._pace_of(backend), fields, undisturbed=lambda: _undisturbed(call),
+            user=waiting.user(call, calls.backends.pool_of(backend).settings.recovery) if side == "b" else None,
         )  # fmt: skip
         try:
             leg, answer = await attempt.run()

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 POLL_S = 0.05
 EMPTY_S = 1.0  # without calls: the BYEs have been answered, nothing that came late is in the way
 PROBES_UP = 20  # on end, after it is ready
-OURS = ("drain", "split conference")  # causes of reports that are no sign of trouble
+OURS = ("drain", "split conference", "split pair")  # causes of reports that are no sign of trouble
 
 
 class RefusedRolling(Exception):
