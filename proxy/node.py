@@ -13,6 +13,7 @@ from functools import partial
 
 from media.api import MediaPlane
 from media.rtpengine import RtpenginePlane
+from proxy.alerts import Alerts
 from proxy.backends import Backends
 from proxy.backends.control.sessions import Sessions
 from proxy.calls import TALKING, Calls, listening
@@ -72,7 +73,11 @@ class Node:
             self.controls.subscribe(self.recordings.hear)
             follow(self.conferences, self.recordings)
         self.synthetic = Synthetic(self.backends, self.health, loop, rng)
-        self.upkeep = Upkeep(self.backends, self.health, self.synthetic, self.controls.of, self.failovers, loop)
+        self.alerts = Alerts(settings.alerts, settings.node.name, loop, rng)
+        self.upkeep = Upkeep(
+            self.calls, self.backends, self.health, self.synthetic, self.controls.of, self.failovers, self.alerts,
+            settings.node.name, loop,
+        )  # fmt: skip
         relay.subscribe(self.health.media)
         relay.subscribe(partial(listening.media, self.calls))
         self.relay = relay
@@ -95,6 +100,7 @@ class Node:
         self.health.start()
         self.synthetic.start()
         self.controls.start()
+        self.alerts.start()
         self.upkeep.start()
 
     async def _listen(self, listen: Listen) -> None:
@@ -117,6 +123,7 @@ class Node:
         for call in [call for call in self.calls.live.values() if call.state != TALKING]:
             self.calls.end(call, "the node stops", failed=True)
         await self.upkeep.stop()
+        await self.alerts.stop()
         await self.controls.stop()
         await self.synthetic.stop()
         self.health.stop()

@@ -31,6 +31,7 @@ from proxy.journal import Journal
 from proxy.lock import Lock
 from proxy.net.api import Network
 from proxy.net.asyncio_network import AsyncioNetwork
+from proxy.net.http import Http
 from proxy.node import Node
 from proxy.recordings.worker import repair
 from proxy.sip.lookup import DnsLookup, read_hosts
@@ -68,6 +69,7 @@ async def _serve(settings: Settings, loop: asyncio.AbstractEventLoop) -> None:
     node = Node(settings, loop, AsyncioNetwork(loop), relay, direct, rng, rtpengine, repair)
     node.synthetic.callers.update(synthetic_callers(settings, node.network, rng))
     node.upkeep.starts.drivers.update(drivers(settings))
+    node.upkeep.parity.http, node.alerts.http, node.alerts.wall_clock = Http(), Http(), time.time
     await node.start()
     carried = tuple(dict.fromkeys(listen.transport for listen in settings.sip.listen))
     node.stack.resolver = Resolver(loop, rng, DnsLookup(), transports=carried, hosts=read_hosts())

@@ -60,6 +60,11 @@ def status(node: Node, *, reset_stall: bool) -> dict[str, Any]:
         "media": {mode: dict(plane.counters) for mode, plane in _planes(node).items()},
         "refusals": {str(refusal): count for refusal, count in node.failovers.refusals.items()},
         "moving": sorted({*(backend.name for backend in node.failovers.moving), *node.reanchors.moving}),
+        "alerts": {
+            "firing": [alert.as_dict(node.settings.node.name) for alert in node.alerts.firing.values()],
+            "undelivered": node.alerts.undelivered,
+            "problems": node.alerts.problems(),
+        },
         "backends": [backend_row(node, backend) for backend in node.backends],
         "rtpengines": [
             {"name": each.name, "up": each.up, "sessions": len(each.sessions)}
@@ -106,6 +111,7 @@ def backend_row(node: Node, backend: Backend) -> dict[str, Any]:
         "role": str(backend.role),
         "admin": str(backend.admin),
         "power": str(backend.power),
+        "parity": node.upkeep.parity.faults.get(backend.name, []),
         "calls": backend.calls,
         "fenced": backend.fenced,
         **known,

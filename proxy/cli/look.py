@@ -37,6 +37,8 @@ def status(
         if row["verdict"] != "up" and row["power"] != "off":
             why = ", ".join(part for part in (row["diagnosis"], row["reason"]) if part)
             console.print(Text(f"{row['name']}: {why}", style=_STYLES.get(row["verdict"], "yellow")))
+        for fault in row["parity"]:
+            console.print(Text(f"{row['name']}: parity: {fault}", style="yellow"))
     if told["rtpengines"]:
         states = {True: "up", False: "down", None: "unknown"}
         rows = told["rtpengines"]
@@ -47,6 +49,8 @@ def status(
         ])  # fmt: skip
     if told["relay"]:
         console.print(relay_line(told["relay"]))
+    for problem in told["alerts"]["problems"]:
+        console.print(Text(f"alerts: {problem}", style="yellow"))
     for line in troubles(told):
         console.print(Text(line, style="yellow"))
 

@@ -1,8 +1,10 @@
 """Configuration: one YAML file -> frozen `Settings`, or a `ConfigError` naming each fault by line and key."""
 
+from proxy.config.alerts import AlertSettings, WebhookSettings
 from proxy.config.control import ControlSettings
 from proxy.config.load import ConfigError, Fault, load, parse
 from proxy.config.power import DockerSettings, ExecSettings, HookSettings, PowerSettings, SystemdSettings
+from proxy.config.provision import ParitySettings, ProvisionSettings
 from proxy.config.settings import (
     BackendSettings,
     CallRule,
@@ -24,6 +26,7 @@ from proxy.config.values import WILDCARDS, Folder, Listen, MediaHost, PortRange,
 
 __all__ = [
     "WILDCARDS",
+    "AlertSettings",
     "BackendSettings",
     "CallRule",
     "ConfigError",
@@ -39,9 +42,11 @@ __all__ = [
     "MediaMode",
     "MediaSettings",
     "NodeSettings",
+    "ParitySettings",
     "PoolSettings",
     "PortRange",
     "PowerSettings",
+    "ProvisionSettings",
     "RecordingSettings",
     "RecoverySettings",
     "Role",
@@ -52,6 +57,7 @@ __all__ = [
     "SyntheticSettings",
     "SystemdSettings",
     "Transport",
+    "WebhookSettings",
     "load",
     "parse",
 ]

@@ -117,6 +117,12 @@ def _control(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:
 
 
 def _power(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:
+    compared = {name: backend for name, backend in pool.backends.items() if backend.parity is not None}
+    if compared and not any(backend.role == "primary" for backend in compared.values()):
+        yield (
+            (*path, "backends", next(iter(compared)), "parity"),
+            "parity on a primary too: with it the others are compared",
+        )
     for name, backend in pool.backends.items():
         here: KeyPath = (*path, "backends", name)
         power = backend.power

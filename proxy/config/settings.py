@@ -12,8 +12,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from proxy.config.alerts import AlertSettings
 from proxy.config.control import ControlSettings
 from proxy.config.power import PowerSettings
+from proxy.config.provision import ParitySettings, ProvisionSettings
 from proxy.config.section import Name, Section
 from proxy.config.values import (
     AddressValue,
@@ -237,6 +239,10 @@ class BackendSettings(Section):
     """Of a backup. warm: it runs. cold: it is started when calls need it, by `power`."""
     power: PowerSettings | None = None
     """How it is started and stopped; null: only by others."""
+    provision: ProvisionSettings | None = None
+    """What is written before it is started; null: nothing."""
+    parity: ParitySettings | None = None
+    """What must be the same as on the primary, which needs this too; null: nobody looks."""
     control: ControlSettings | None = None
     """Over what it says what it is doing; null: nothing is known but what SIP tells."""
 
@@ -306,6 +312,8 @@ class Settings(Section):
     """Media."""
     recordings: RecordingSettings = RecordingSettings()
     """What backends record."""
+    alerts: AlertSettings = AlertSettings()
+    """Alerts."""
     pools: dict[Name, PoolSettings] = Field(min_length=1)
     """Pools of backends by name."""
     routes: tuple[RouteSettings, ...] = Field(min_length=1)

@@ -1,8 +1,9 @@
 """The start of a backend: ordered from its driver, then waited for until it is really ready.
 
-    ordered -> its SIP answers -> its control session is up -> a test call was heard -> ready
+    provisioned -> ordered -> its SIP answers -> its control session is up -> a test call was heard -> ready
 
-The last two only where the configuration has them. Until it is ready it gets no call, whatever its SIP says.
+The first and the last two only where the configuration has them. Until it is ready it gets no call, whatever its SIP
+says.
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from media.probe.call import CallerFailed
+from proxy.alerts import Alerts
 from proxy.backends import Backend, Power
 from proxy.backends.control.api import ControlSession
 from proxy.backends.power import Driver, PowerError
 from proxy.config import PowerSettings
 from proxy.health import Health
 from proxy.health.synthetic import Synthetic
+from proxy.upkeep.notices import labels
+from proxy.upkeep.provision import Provision
+from proxy.upkeep.templates import TemplateError
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +60,15 @@ class Starts:
     """`drivers`, by names of backends, are there before anything is started; `controls` too."""
 
     def __init__(
-        self, health: Health, synthetic: Synthetic, controls: Mapping[str, ControlSession],
-        loop: asyncio.AbstractEventLoop,
+        self, health: Health, synthetic: Synthetic, controls: Mapping[str, ControlSession], provision: Provision,
+        alerts: Alerts, loop: asyncio.AbstractEventLoop,
     ) -> None:  # fmt: skip
         self.drivers: dict[str, Driver] = {}
         self._controls = controls
         self._health = health
         self._synthetic = synthetic
+        self._provision = provision
+        self._alerts = alerts
         self._loop = loop
         self._locks: defaultdict[Backend, asyncio.Lock] = defaultdict(asyncio.Lock)  # one order at a time
 
@@ -87,18 +94,20 @@ class Starts:
         log.info("backend=%s %s ordered (%s)", backend.name, order, driver.kind)
         try:
             async with asyncio.timeout(settings.ready_timeout_s):
+                await self._provision.prepare(backend)
                 said = await (driver.start() if order == "start" else driver.restart())
                 ordered_s = self._loop.time() - began
                 answers_s = await self.await_ready(backend, self._loop.time()) - began
         except TimeoutError:
             raise self._failed(backend, before, self._missing(backend, settings.ready_timeout_s)) from None
-        except PowerError as error:
+        except (PowerError, TemplateError) as error:
             raise self._failed(backend, before, str(error)) from error
         except BaseException:
             backend.power = before
             raise
         backend.power = Power.ON
         started = Started(driver.kind, said, ordered_s, answers_s, self._loop.time() - began)
+        self._alerts.resolve("StartFailed", **labels(backend))
         log.warning("backend=%s %s", backend.name, started)
         return started
 
@@ -139,5 +148,6 @@ class Starts:
 
     def _failed(self, backend: Backend, before: Power, why: str) -> StartFailed:
         backend.power = before
+        self._alerts.fire("StartFailed", f"{backend.name}: {why}", severity="critical", **labels(backend))
         log.warning("backend=%s start failed: %s", backend.name, why)
         return StartFailed(f"{backend.name}: {why}")

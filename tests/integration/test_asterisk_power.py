@@ -9,9 +9,10 @@ import asyncio
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,12 @@ def power_of(asterisk: Asterisk) -> dict[str, Any]:
 
 
 def pid_of(asterisk: Asterisk) -> int | None:
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        pid = int((asterisk.folder / "run/asterisk.pid").read_text())
-        if b"asterisk" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
+    """Of the daemon that the proxy has started: known by its configuration file."""
+    configuration = str(asterisk.folder / "etc/asterisk.conf").encode()
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if configuration in entry.read_bytes().split(b"\0"):
+                return int(entry.parent.name)
     return None
 
 
@@ -55,8 +58,11 @@ def ended_at_last(asterisk: Asterisk) -> Iterator[None]:
             os.kill(pid, signal.SIGKILL)
 
 
-def cold_site(stack: ExitStack, folder: Path, **pool: Any) -> Site:
-    """as1 runs; as2 has been set up, and stopped again before the proxy is started."""
+def cold_site(
+    stack: ExitStack, folder: Path, *, each: Callable[[Asterisk], dict[str, Any]] = lambda _: {}, **pool: Any
+) -> Site:
+    """as1 runs; as2 has been set up, and stopped again before the proxy is started. `each` gives more settings of a
+    backend, `pool` of both."""
     primary, backup = (
         stack.enter_context(Asterisk(name, host, folder / name, root=ROOT_FOLDER, rtp_ports=ports, tone_hz=hz))
         for name, host, ports, hz in (
@@ -70,7 +76,9 @@ def cold_site(stack: ExitStack, folder: Path, **pool: Any) -> Site:
     configuration = settings(PROXY, {each.name: each.address for each in (primary, backup)}, folder)
     members = configuration["pools"]["pbx"]["backends"]
     members["as2"].update({"standby": "cold", "power": power_of(backup)})
-    for member in members.values():
+    for asterisk in (primary, backup):
+        member = members[asterisk.name]
+        member.update(each(asterisk))
         member["control"] = {"protocol": "ami", "user": ami.USER, "secret": ami.SECRET}
     configuration["pools"]["pbx"].update(pool)
     proxy = stack.enter_context(Aqueduct(configuration, folder))
@@ -105,3 +113,36 @@ def test_a_cold_asterisk_is_started_and_takes_the_calls(tmp_path: Path) -> None:
         text = site.proxy.order("failovers")
         assert "as2 started by us and ready after" in text and "all moved after" in text
         print(f"{text}\nthe last caller heard the standby {passed_s:.2f} s after the kill")
+
+
+def test_a_backup_with_another_dialplan_and_without_a_secret_is_told_of_while_all_is_well(tmp_path: Path) -> None:
+    """Nothing has failed yet; the backup is off."""
+
+    def parity(asterisk: Asterisk) -> dict[str, Any]:
+        folder = asterisk.folder / "etc"
+        files = {name: str(folder / name) for name in ("extensions.conf", "confbridge.conf")}
+        return {"parity": {"files": files, "required": [str(folder / "licence.key")], "interval_s": 0.5}}
+
+    with ExitStack() as stack:
+        site = cold_site(stack, tmp_path, each=parity)
+        for asterisk in (site.primary, site.backup):
+            (asterisk.folder / "etc/licence.key").write_text("x")
+        wait_for_parity(site, {"as1": [], "as2": ["extensions.conf differs from as1"]})  # it plays another tone
+        dialplan = site.backup.folder / "etc/extensions.conf"
+        shutil.copy(site.primary.folder / "etc/extensions.conf", dialplan)
+        wait_for_parity(site, {"as1": [], "as2": []})
+        dialplan.write_text(dialplan.read_text() + "\n; somebody was here\n")
+        (site.backup.folder / "etc/licence.key").unlink()
+        faults = [f"{site.backup.folder}/etc/licence.key is missing", "extensions.conf differs from as1"]
+        wait_for_parity(site, {"as1": [], "as2": faults})
+        assert "as2: parity: extensions.conf differs from as1\n" in site.proxy.order("status")
+        assert site.proxy.ask("failovers") == []
+        (alert,) = site.proxy.ask("status")["alerts"]["firing"]
+        assert (alert["labels"]["alertname"], alert["labels"]["backend"]) == ("Parity", "as2")
+
+
+def wait_for_parity(site: Site, faults: dict[str, list[str]], timeout_s: float = 10.0) -> None:
+    end = time.monotonic() + timeout_s
+    while (there := {row["name"]: row["parity"] for row in site.proxy.ask("status")["backends"]}) != faults:
+        assert time.monotonic() < end, there
+        time.sleep(0.1)
