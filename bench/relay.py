@@ -3,7 +3,8 @@
 
 Both relays carry the same number of G.711 calls, one process each on CPU 1, and take turns under the load of a C
 program on CPU 0 that is sender and receiver of all calls. Ours carries as many again that were switched to another
-backend before (what their callers hear is rewritten to be one stream), and liveness watches the backends' legs.
+backend before (what their callers hear is rewritten to be one stream), and liveness watches the backends' legs; with
+`--keep-s` as many again of which the last seconds are kept.
 Saturated: for every packet that comes back the next one is sent, with so many on their way that the relay always has
 work; what counts is packets relayed per second of the relay's CPU time (user + system). Then all again at half the rate
 that they relayed when saturated, evenly spaced: the time from send() to the kernel's time stamp on what comes back is
@@ -35,7 +36,7 @@ from media.rtp import packet
 
 RELAY = "127.0.1.1"
 CALLERS, BACKENDS = "127.0.1.2", "127.0.1.3"
-FIRST_PORT = {"aqueduct": 10000, "switched": 11000, "rtpengine": 20000}
+FIRST_PORT = {"aqueduct": 10000, "switched": 11000, "kept": 12000, "rtpengine": 20000}
 DEAD = (BACKENDS, 9000)  # the backend from which the switched calls were moved away
 RELAY_CPU, LOAD_CPU = 1, 0
 SOCKETS = 8  # of the generator, on each side
@@ -142,6 +143,20 @@ async def switched(plane: RelayPlane, calls: int) -> list[tuple[Place, Place]]:
     return await sockets("switched", calls, offer, answer)
 
 
+async def kept(plane: RelayPlane, calls: int, seconds: float) -> list[tuple[Place, Place]]:
+    """Calls whose streams are kept both ways, as those that a backend records."""
+    found = await sockets(
+        "kept",
+        calls,
+        lambda call, sdp: plane.offer(call, "a", "b1", sdp),
+        lambda call, sdp: plane.answer(call, "b1", "a", sdp),
+    )
+    for index in range(calls):
+        for leg in ("a", "b1"):
+            plane.keep(f"kept-{index}", leg, seconds)
+    return found
+
+
 async def measure(options: argparse.Namespace, folder: Path) -> dict[str, object]:
     program = folder / "rtp_load"
     subprocess.run(["gcc", "-O2", "-o", program, Path(__file__).with_name("rtp_load.c")], check=True)
@@ -160,6 +175,7 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, object
         for name in plane.sessions():
             plane.watch(name, "b1", "uas1")
         moved = await switched(plane, options.calls)
+        recorded = await kept(plane, options.calls, options.keep_s) if options.keep_s else []
         await plane.relay_counters()  # all is set up when this is answered
         theirs = await sockets(
             "rtpengine",
@@ -169,6 +185,8 @@ async def measure(options: argparse.Namespace, folder: Path) -> dict[str, object
         )
         loads["aqueduct"] = Load(program, plane.relay_pid, ours)
         loads["switched"] = Load(program, plane.relay_pid, moved)
+        if recorded:
+            loads["kept"] = Load(program, plane.relay_pid, recorded)
         loads["rtpengine"] = Load(program, peer.process.pid, theirs)
         return take_turns(options, loads)
     finally:
@@ -204,7 +222,9 @@ def take_turns(options: argparse.Namespace, loads: dict[str, Load]) -> dict[str,
             )
     pps = {name: statistics.median(run.pps_per_core for run in runs) for name, runs in saturated.items()}
     p99 = {name: statistics.median(run.p99_ms for run in runs) for name, runs in paced.items()}
+    ratio_kept = {"ratio_kept": round(pps["kept"] / pps["aqueduct"], 3)} if "kept" in pps else {}
     return {
+        **ratio_kept,
         "pps_per_core": {name: round(value) for name, value in pps.items()},
         "ratio_rtpengine": round(pps["aqueduct"] / pps["rtpengine"], 3),
         "ratio_rtpengine_switched": round(pps["switched"] / pps["rtpengine"], 3),
@@ -222,6 +242,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=100, help="two streams each")
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--keep-s", type=float, default=0.0, help="also calls of which so much is kept for a recording")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="aqueduct-bench-") as folder:
         result = asyncio.run(measure(options, Path(folder)))

@@ -2,8 +2,10 @@
 """Conferences, bridged pairs and single calls on one real Asterisk; it is killed; what became of each situation.
 
 Everybody has a voice of his own, so who hears whom, and whether anybody heard a prompt, is measured from the audio.
-In each conference a fifth are moderators and three tenths are muted, and it is recorded. What Asterisk thinks of its
-members is asked of its manager. A person is restored when both agree, and the proxy's report says when that was.
+In each conference a fifth are moderators and three tenths are muted, and it is recorded. In one more people speak
+without ever saying the same twice, so that each 20 ms of it can be looked for in the recording afterwards. What
+Asterisk thinks of its members is asked of its manager. A person is restored when both agree, and the proxy's report
+says when that was.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from bench import common
 from bench.common import on_cpu, progress
 from bench.failover import failover_report, spread
 from bench.peers import AGENTS, LOAD_CPU, SLOW_PROBES, UAC, UAS, UAS_BACKUP, Server, aqueduct_settings, start_aqueduct
+from bench.recorded import Recorded
 from tests.testbed import ami
 from tests.testbed.asterisk import Asterisk, pair
 from tests.testbed.phone import Call, Phones
@@ -32,6 +35,7 @@ STARTED_PER_S = 40
 SETTLE_S = 4.0
 AFTER_S = 3.0  # a prompt would have come by then
 LISTEN_S = 0.6
+RECORDED_S = 4.0  # a writer holds back less than that
 AGENT_ANSWERS_S = 5.0
 
 
@@ -136,10 +140,14 @@ async def trial(server: Server, primary: Asterisk, backup: Asterisk, arguments: 
         there = Situations(server, customers, agents)
         await asyncio.sleep(1.0)  # the agents' phones answer probes by then
         await there.start(arguments.conferences, arguments.members, arguments.pairs, arguments.singles)
+        recorded = Recorded(server, customers, primary.recordings)
+        await recorded.start()
         await asyncio.sleep(SETTLE_S)
+        recorded.listen()
+        await asyncio.sleep(RECORDED_S)
         if not there.all_is_right(loop.time()):
             raise RuntimeError("not everybody heard before the fault whom he should")
-        struck_at = loop.time()
+        struck_at, struck_in = loop.time(), customers.tick
         primary.kill()
         report = await failover_report(server)
         await asyncio.sleep(AFTER_S)
@@ -171,7 +179,7 @@ async def trial(server: Server, primary: Asterisk, backup: Asterisk, arguments: 
             "detection_ms": round(known_ms, 1),
             "restored_ms": spread(done_ms),
             "silence_ms": spread(silences, worst=True),
-            "recording_missing_ms": None,
+            "recording_missing_ms": await recorded.missing_ms(struck_in),
         }  # fmt: skip
         for at_ms, text in report["timeline"]:
             progress(f"{at_ms:8.1f} ms  {text}")
@@ -193,6 +201,7 @@ def main() -> int:
             settings = aqueduct_settings(folder, "relay")
             for backend in settings["pools"]["pbx"]["backends"].values():
                 backend["control"] = {"protocol": "ami", "user": ami.USER, "secret": ami.SECRET}
+            settings["recordings"] = {"folders": str(primary.recordings)}
             agents = {"agents": {"address": f"{AGENTS[0]}:{AGENTS[1]}"}}
             settings["pools"]["phones"] = {"recover": False, "backends": agents, "health": SLOW_PROBES}
             settings["routes"].insert(0, {"from_pool": "pbx", "pool": "phones"})

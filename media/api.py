@@ -184,11 +184,11 @@ class MediaPlane(Protocol):
         MediaError where it is no capability."""
         ...
 
-    def keep(self, session: str, leg: str, seconds: float) -> None:
-        """Of what the peer of `leg` says, the last `seconds` (at most 60) are kept from now on; 0: no more. When the
-        leg is deleted it can still be read for so long. An unknown leg is not an error; `restore` does not bring this
-        back, but another `keep` by the next process goes on with what is there. Raises MediaError where it is no
-        capability."""
+    def keep(self, session: str, leg: str | None, seconds: float) -> None:
+        """Of what the peer of `leg` says, the last `seconds` (at most 60) are kept from now on; 0: no more. None: of
+        every leg, also those to come. When a leg is deleted it can still be read for so long. An unknown leg is not an
+        error; `restore` does not bring this back, but another `keep` by the next process goes on with what is there.
+        What is encrypted is not kept. Raises MediaError where it is no capability."""
         ...
 
     async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:

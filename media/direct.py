@@ -116,7 +116,7 @@ class DirectPlane:
     def comfort(self, group: str, on: bool) -> None:
         raise MediaError("no media passes here to be heard")
 
-    def keep(self, session: str, leg: str, seconds: float) -> None:
+    def keep(self, session: str, leg: str | None, seconds: float) -> None:
         raise MediaError(f"session {session}: no media passes here to be kept")
 
     async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:

@@ -148,7 +148,7 @@ class RelayPlane:
     def comfort(self, group: str, on: bool) -> None:
         self._link.send(["comfort", group, on])
 
-    def keep(self, session: str, leg: str, seconds: float) -> None:
+    def keep(self, session: str, leg: str | None, seconds: float) -> None:
         self._sessions.keep(session, leg, seconds)
 
     async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:

@@ -105,12 +105,13 @@ class Leg(Origin):
 
 
 class Session:
-    __slots__ = ("connected", "legs", "name")
+    __slots__ = ("connected", "kept_s", "legs", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.legs: list[Leg] = []
         self.connected: tuple[Leg, Leg] | None = None
+        self.kept_s = 0.0  # of legs to come
 
     def leg(self, name: str) -> Leg | None:
         for leg in self.legs:

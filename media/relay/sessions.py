@@ -62,8 +62,8 @@ class Sessions:
             if not is_offer:
                 raise MediaError(f"answer of leg {source}, but the session is not known")
             session = Session(name)
-        giver = session.leg(source) or self._new_leg(source)
-        taker = session.leg(target) or self._new_leg(target)
+        giver = session.leg(source) or self._new_leg(session, source)
+        taker = session.leg(target) or self._new_leg(session, target)
         if not is_offer and taker not in session.legs:
             raise MediaError(f"answer for leg {target}, which is not known")
         if not giver.lines and not is_offer and taker.offered_to is not None:
@@ -168,14 +168,18 @@ class Sessions:
                 if line:
                     self._send(["watch", line, group, timeout_s])
 
-    def keep(self, name: str, leg: str, seconds: float) -> None:
+    def keep(self, name: str, leg: str | None, seconds: float) -> None:
         session = self.by_name.get(name)
-        kept = session.leg(leg) if session is not None else None
-        if kept is not None:
-            kept.kept_s = seconds
-            for number, line in enumerate(kept.lines):
-                if line:
-                    self._send(keep_command(name, kept, number))
+        if session is None:
+            return
+        if leg is None:
+            session.kept_s = seconds
+        for kept in session.legs:
+            if leg is None or kept.name == leg:
+                kept.kept_s = seconds
+                for number, line in enumerate(kept.lines):
+                    if line:
+                        self._send(keep_command(name, kept, number))
 
     def delete(self, name: str, leg: str | None) -> bool:
         """True when nothing is left of the session."""
@@ -272,8 +276,10 @@ class Sessions:
             if line and remote is not None:
                 self._send(remote_command(line, remote))
 
-    def _new_leg(self, name: str) -> Leg:
-        return Leg(name, self._rng.getrandbits(48))
+    def _new_leg(self, session: Session, name: str) -> Leg:
+        leg = Leg(name, self._rng.getrandbits(48))
+        leg.kept_s = session.kept_s
+        return leg
 
     def _provide(self, session: Session, description: Description, giver: Leg, taker: Leg) -> bool:
         """See to it that both legs have a line for each media line in use. All or nothing."""

@@ -181,7 +181,13 @@ class Stream:
             source.out = source._fast(listener.sock if way is listener else way) if ready else None
 
     def _fast(self, sink: Sink) -> Sink:
-        return self.keep.before(sink) if self.keep is not None else sink
+        keep = self._kept()
+        return keep.before(sink) if keep is not None else sink
+
+    def _kept(self) -> Keep | None:
+        """What is encrypted would be noise to who reads it."""
+        line = self.line
+        return self.keep if line is not None and line.guard is None and line.formats.text else None
 
     def _input(self, line: Line) -> Sink:
         if line.guard is None:
@@ -307,8 +313,9 @@ class Stream:
             self.relink()
         if length >= HEADER_SIZE:
             self.head = buffer.views[HEAD_SIZE].tobytes()
-        if self.keep is not None:
-            self.keep.add(buffer.view(length))
+        keep = self._kept() if self.keep is not None else None
+        if keep is not None:
+            keep.add(buffer.view(length))
         self.way.send(buffer.view(length))
 
     def send(self, packet: memoryview | bytes) -> None:

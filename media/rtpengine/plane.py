@@ -167,7 +167,7 @@ class RtpenginePlane:
             if group in session.groups.values():
                 self._do(session, partial(self._carriage.settle, session))
 
-    def keep(self, session: str, leg: str, seconds: float) -> None:
+    def keep(self, session: str, leg: str | None, seconds: float) -> None:
         raise MediaError(f"session {session}: rtpengine keeps nothing")
 
     async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:

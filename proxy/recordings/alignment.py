@@ -11,34 +11,23 @@ A track that sounds the same over and over (a tone) looks like itself everywhere
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
-from proxy.recordings.files import RATE_HZ, Samples
+from proxy.recordings.files import RATE_HZ, Floats, Samples
 from proxy.recordings.tracks import Track
+from proxy.recordings.turns import GONE, QUIET, Walker, follow
 
 CLEAR = 9.0  # times the median of all lags: chance does not reach that among 100,000
 CLEAR_NEAR = 6.5  # nor this among the few that are near
 ENOUGH = RATE_HZ // 2  # samples that must have been said, for chance to be kept out
 LIKE = 0.02  # and never less
 NEAR = RATE_HZ * 3 // 20
-SHIFT = RATE_HZ * 3 // 50  # a mixer that misses a packet is three turns off at most, or two are in the queue
-CLOSE = RATE_HZ  # the piece next to the cut, which counts when a lag has changed on the way
-VERY_CLOSE = RATE_HZ * 3 // 10
-SHARPENINGS = 2
-BETTER = 0.5  # so much is left over at most of what was, and of what he says
-QUIET = 100.0  # power of a sample; below it there is nothing to be heard
+CLOSE = 2 * RATE_HZ  # the piece next to the cut, through which everybody is followed
 PRESENT = 0.3  # share of a track's amplitude in the recording; with less it is not in it
 UNCHANGED = (0.7, 1.3)
 PLAIN = 0.08  # usual likeness, above which a track is like the recording everywhere: a tone
-
-FRAME = RATE_HZ // 50
-LEAD = 2 * RATE_HZ  # by then everybody is in a recording who will be
-THERE = 0.5  # of a turn's amplitude
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(slots=True)
@@ -58,6 +47,7 @@ class Fit:
     lag: int
     places: dict[str, Place]
     explained: float | None = None
+    since: dict[str, int] = field(default_factory=dict)  # of those who are not in it from its beginning on
 
     @property
     def found(self) -> int:
@@ -73,20 +63,35 @@ def fit(
     clear = [search.best for search in searches if search.best is not None]
     lag = at - round(float(np.median(clear))) if clear else by_time
     places = {search.track.name: Place(lag, judged=bool(clear and search.usual < PLAIN)) for search in searches}
-    if clear:
-        _place_all(piece, at, searches, lag, places, close_to_end=close_to_end)
-        first = max(0, len(piece) - VERY_CLOSE) if close_to_end else 0
-        _sharpen(piece[first : first + VERY_CLOSE], at + first, tracks, places)
-    if clear:  # the lags of the others are those that were found, at the cut
-        lag = round(float(np.median([place.lag for place in places.values() if place.found] or [lag])))
-        for place in places.values():
-            if not place.found:
-                place.lag = lag
-    result = Fit(lag, places)
+    if not clear:
+        return _measured(Fit(lag, places), piece, at, tracks, [])
+    _place_all(piece, at, tracks, places, NEAR)
+    lag = _settle(places, lag)
     first = max(0, len(piece) - CLOSE) if close_to_end else 0
-    _measure(piece, at, tracks, result)
-    _measure(piece[first : first + CLOSE], at + first, tracks, result)  # of those who speak there, this holds
+    close = piece[first : first + CLOSE]
+    walkers = [Walker(track, places[track.name].lag) for track in tracks if places[track.name].found]
+    follow(close, at + first, walkers, backwards=not close_to_end)
+    for walker in walkers:
+        places[walker.track.name].lag = walker.lag
+    result = Fit(_settle(places, lag), places)
+    _measured(result, piece, at, tracks, [])
+    _measured(result, close, at + first, tracks, walkers)  # of those who speak there, this holds
+    if not close_to_end:
+        result.since = {walker.track.name: walker.present or 0 for walker in walkers if walker.gone}
+        return result
+    for walker in walkers:
+        if walker.missed >= GONE:
+            places[walker.track.name].gain = 0.0
     return result
+
+
+def _settle(places: dict[str, Place], lag: int) -> int:
+    """Who was not found is where the others are. The lag of all."""
+    lag = round(float(np.median([place.lag for place in places.values() if place.found] or [lag])))
+    for place in places.values():
+        if not place.found:
+            place.lag = lag
+    return lag
 
 
 class _Search:
@@ -102,61 +107,40 @@ class _Search:
             if likeness[peak] > max(CLEAR * self.usual, LIKE):
                 self.best = earliest + peak
 
-    def near(self, piece: Floats, time: int) -> tuple[float, int] | None:
-        """How like the piece it is near that time, and where; None: not clearly."""
-        earliest = time - NEAR
-        likeness = _likeness(piece, self.track.cut(earliest, time + NEAR + len(piece)))
-        if not len(likeness):
-            return None
-        peak = int(np.argmax(likeness))
-        if np.count_nonzero(self.track.cut(earliest + peak, earliest + peak + len(piece))) < ENOUGH:
-            return None
-        clearly = max(CLEAR_NEAR * float(np.median(np.abs(likeness))), LIKE)
-        return (float(likeness[peak]), earliest + peak) if likeness[peak] > clearly else None
 
-
-def _place_all(
-    piece: Samples, at: int, searches: Sequence[_Search], lag: int, places: dict[str, Place], *, close_to_end: bool
-) -> None:
-    """Find them one after the other, near a lag that holds for all: who is found is taken away from the piece, so that
-    quieter ones are found too, and an echo is not taken for the voice."""
+def _place_all(piece: Samples, at: int, tracks: Sequence[Track], places: dict[str, Place], near: int) -> None:
+    """Find them one after the other, near the lag that each has so far: who is found is taken away from the piece, so
+    that quieter ones are found too, and an echo is not taken for the voice."""
     rest = piece.astype(np.float64)
-    waiting = list(searches)
+    waiting = list(tracks)
     while waiting:
-        found = [(*near, search) for search in waiting if (near := search.near(rest, at - lag)) is not None]
+        found = []
+        for track in waiting:
+            peak = _peak(rest, track, at - places[track.name].lag, near)
+            if peak is not None:
+                found.append((*peak, track))
         if not found:
             return
-        _, time, search = max(found, key=lambda each: each[0])
-        waiting.remove(search)
-        place = places[search.track.name]
-        place.lag = _closer(rest, at, search.track, at - time, close_to_end=close_to_end)
+        _, time, track = max(found, key=lambda each: each[0])
+        waiting.remove(track)
+        place = places[track.name]
+        place.lag = at - time
         place.found = place.judged = True
-        own = search.track.cut(at - place.lag, at - place.lag + len(rest)).astype(np.float64)
+        own = track.cut(time, time + len(rest)).astype(np.float64)
         rest -= min(max(float(rest @ own) / (float(own @ own) or 1.0), 0.0), 1.0) * own
 
 
-def _sharpen(part: Samples, at: int, tracks: Sequence[Track], places: dict[str, Place]) -> None:
-    """Right at the cut, what is not explained by the others must be this one's: where is least left over?"""
-    heard = [track for track in tracks if places[track.name].found]
-    size = len(part)
-
-    def said(track: Track) -> Floats:
-        begin = at - places[track.name].lag
-        return track.cut(begin, begin + size).astype(np.float64)
-
-    rest = part.astype(np.float64) - sum((said(track) for track in heard), np.zeros(size))
-    for _ in range(SHARPENINGS):
-        for track in heard:
-            own = said(track)
-            mine, begin = rest + own, at - places[track.name].lag
-            around = track.cut(begin - SHIFT, begin + SHIFT + size).astype(np.float64)
-            sums = np.concatenate(([0.0], np.cumsum(around * around)))
-            power = sums[size:] - sums[:-size]
-            left = float(mine @ mine) - 2 * np.correlate(around, mine, "valid") + power
-            best = int(np.argmin(left))
-            if left[best] < BETTER * left[SHIFT] and left[best] < BETTER * power[best]:
-                places[track.name].lag -= best - SHIFT
-                rest = mine - said(track)
+def _peak(piece: Floats, track: Track, time: int, near: int) -> tuple[float, int] | None:
+    """How like the piece the track is near that time, and where; None: not clearly."""
+    likeness = _likeness(piece, track.cut(time - near, time + near + len(piece)))
+    if not len(likeness):
+        return None
+    peak = int(np.argmax(likeness))
+    there = time - near + peak
+    if np.count_nonzero(track.cut(there, there + len(piece))) < min(ENOUGH, len(piece) // 4):
+        return None
+    clearly = max(CLEAR_NEAR * float(np.median(np.abs(likeness))), LIKE)
+    return (float(likeness[peak]), there) if likeness[peak] > clearly else None
 
 
 def _likeness(piece: Samples | Floats, track: Samples) -> Floats:
@@ -180,34 +164,20 @@ def _sharpened(samples: Samples | Floats) -> Floats:
     return np.diff(samples.astype(np.float64))
 
 
-def _closer(piece: Floats, at: int, track: Track, lag: int, *, close_to_end: bool) -> int:
-    """The lag next to the cut: the mixer may have been given a packet too late since."""
-    first = max(0, len(piece) - CLOSE) if close_to_end else 0
-    part = piece[first : first + CLOSE]
-    begin = at + first - lag
-    likeness = _likeness(part, track.cut(begin - SHIFT, begin + SHIFT + len(part)))
-    if not len(likeness):
-        return lag
-    peak, usual = int(np.argmax(likeness)), float(np.median(np.abs(likeness)))
-    if likeness[peak] > CLEAR_NEAR * usual > 0 and likeness[peak] > 2 * likeness[SHIFT]:
-        return lag - (peak - SHIFT)
-    return lag
-
-
-def _measure(piece: Samples, at: int, tracks: Sequence[Track], result: Fit) -> None:
-    """How much of each is in the piece (least squares)."""
-    heard = []
+def _measured(result: Fit, piece: Samples, at: int, tracks: Sequence[Track], walkers: Sequence[Walker]) -> Fit:
+    """How much of each is in the piece (least squares); of walkers, as they were followed."""
+    placed = {walker.track.name: walker.heard for walker in walkers}
     for track in tracks:
-        begin = at - result.places[track.name].lag
-        samples = track.cut(begin, begin + len(piece)).astype(np.float64)
-        if len(samples) and float(samples @ samples) > QUIET * len(samples):
-            heard.append((track.name, samples))
+        if track.name not in placed:
+            begin = at - result.places[track.name].lag
+            placed[track.name] = track.cut(begin, begin + len(piece)).astype(np.float64)
+    heard = [(name, samples) for name, samples in placed.items() if float(samples @ samples) > QUIET * len(samples)]
     target = piece.astype(np.float64)
     power = float(target @ target)
     if not heard or power < QUIET * len(target):
         for name, _ in heard:  # the recording is silent although he spoke
             result.places[name].gain = 0.0
-        return
+        return result
     matrix = np.stack([samples for _, samples in heard], axis=1)
     gains = np.linalg.lstsq(matrix, target, rcond=None)[0]
     rest = target - matrix @ gains
@@ -216,34 +186,7 @@ def _measure(piece: Samples, at: int, tracks: Sequence[Track], result: Fit) -> N
         place = result.places[name]
         if place.judged:
             place.gain = _gain(gain)
-
-
-def entries(piece: Samples, tracks: Sequence[Track], places: Fit) -> dict[str, int]:
-    """From which sample on each track is in the piece, where he could be heard in it before: a turn of the mixer has
-    the whole of his packet or nothing."""
-    since = {track.name: 0 for track in tracks}
-    waiting = {track.name for track in tracks if places.places[track.name].found}
-    absent: set[str] = set()
-    for begin in range(0, min(len(piece), LEAD) - FRAME + 1, FRAME):
-        turn = piece[begin : begin + FRAME].astype(np.float64)
-        heard = []
-        for track in tracks:
-            at = begin - places.places[track.name].lag
-            samples = track.cut(at, at + FRAME).astype(np.float64)
-            if float(samples @ samples) > QUIET * FRAME:
-                heard.append((track.name, samples))
-        if not heard:
-            continue
-        gains = np.linalg.lstsq(np.stack([samples for _, samples in heard], axis=1), turn, rcond=None)[0].tolist()
-        for (name, _), gain in zip(heard, gains, strict=True):
-            if name in waiting and gain > THERE:
-                waiting.discard(name)
-                since[name] = begin if name in absent else 0
-            else:
-                absent.add(name)
-        if not waiting:
-            break
-    return since
+    return result
 
 
 def _gain(measured: float) -> float:

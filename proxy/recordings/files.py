@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from media.rtp import g711
 from proxy.recordings.kinds import ALAW, LINEAR, MULAW, WAV
@@ -23,6 +24,7 @@ _FORMAT = struct.Struct("<HHIIHH")
 _PCM = 1
 
 Samples = g711.Samples
+Floats = NDArray[np.float64]
 
 
 class AudioFileError(Exception):

@@ -277,6 +277,7 @@ class Recording:
         await asyncio.to_thread(self.manifest.save, self.file)
 
     async def _measure(self, part: Part) -> None:
+        await asyncio.sleep(GRACE_S)  # its backend says that it ends, and then closes the file
         await self._settle(part)
         size = await asyncio.to_thread(_size, part.file)
         part.entry.samples = samples_in(part.file.name, size) - part.before

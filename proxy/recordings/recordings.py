@@ -124,7 +124,7 @@ class Recordings:
         if recording is not None and recording.goes_on and recording.backend == backend.name:
             if not told:  # else it is the same file
                 recording.end(self._calls.now(), cut=False)
-                self._finish(self._of_call.pop(call.id))
+                self._finish(self._of_call.pop(call.id), call)
             return
         if told in ("", UNNAMED):  # its name is asked for
             return
@@ -136,6 +136,10 @@ class Recordings:
         if recording is None:
             name, number = _named(file)
             recording = self._of_call[call.id] = self._new(name, backend.pool, None, file.parent)
+            if (
+                "keep" in call.media.capabilities
+            ):  # the leg that takes the place of a dead one, too, from its first word
+                call.media.keep(call.id, None, self._keep_s)
         recording.begin(number, backend.name, file, [call.id], self._calls.now())
         self._listen(call, leg, recording)
 
@@ -264,19 +268,21 @@ class Recordings:
         self.counts["elsewhere"] += 1
         log.warning("backend=%s records into %s, which is in no folder of recordings.folders", backend, told)
 
-    def _finish(self, recording: Recording) -> None:
+    def _finish(self, recording: Recording, call: Call | None = None) -> None:
         """No segment follows. What is cut is still made whole."""
         recording.speakers.only(set(), self._calls.now())
-        task = self._loop.create_task(self._end(recording))
+        task = self._loop.create_task(self._end(recording, call))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _end(self, recording: Recording) -> None:
+    async def _end(self, recording: Recording, call: Call | None) -> None:
         self._ending.add(recording)  # its backend may have been dead already
         await asyncio.sleep(GRACE_S)
         self._ending.discard(recording)
         await recording.close()
         recording.rest()
+        if call is not None and call.id not in self._of_call and "keep" in call.media.capabilities:
+            call.media.keep(call.id, None, 0.0)
 
     async def close(self) -> None:
         """The node stops: repairs are finished."""

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from proxy.recordings import files
-from proxy.recordings.alignment import CLOSE, Fit, Floats, Place, entries, fit, mixed
-from proxy.recordings.files import RATE_HZ, AudioFileError, Samples
+from proxy.recordings.alignment import CLOSE, Fit, Place, fit, mixed
+from proxy.recordings.files import RATE_HZ, AudioFileError, Floats, Samples
 from proxy.recordings.job import Job, Repaired, Voice
 from proxy.recordings.tracks import Track, track
 
@@ -34,7 +34,7 @@ def repair(job: Job) -> Repaired:
     speaking = [each for name, each in tracks.items() if name not in deputies]
     tail = _tail(job, there, speaking)
     begin, end = len(there), max(len(there), round(job.died_at * RATE_HZ) + tail.lag)
-    kept_from = min((each.begin for each in speaking if len(each.samples)), default=0) + tail.lag
+    kept_from = min((each.begin + tail.lag for each in speaking if len(each.samples)), default=end)
     whole = np.concatenate((there, mixed(speaking, tail, begin, end)))
     done = Repaired(
         on_disk=begin, samples=end, ended_at=(end - tail.lag) / RATE_HZ, voices=len(speaking), found=tail.found,
@@ -118,7 +118,7 @@ def _bridge(job: Job, tracks: list[Track], tail: Fit, end: int, done: Repaired) 
 
 def _beginning(head: Samples, tracks: list[Track], begins: Fit) -> Floats:
     """The beginning of the next file, up to where everybody is in it: a backend may record before it hears anybody."""
-    since = entries(head, tracks, begins)
+    since = begins.since
     result = head[: max(since.values(), default=0)].astype(np.float64)
     for each in tracks:
         until = since.get(each.name, 0)

@@ -110,7 +110,7 @@ async def hears(seconds: float, condition: Callable[[], bool]) -> None:
 
 
 def said_by(calls: Sequence[Call], first: int, last: int) -> dict[str, np.ndarray]:
-    return {call.call_id: spoken(call._sent, first, last) for call in calls}
+    return {call.call_id: spoken(call.said, first, last) for call in calls}
 
 
 def test_a_conference_is_recorded_as_if_nothing_had_happened(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_a_call_is_recorded_both_ways_as_if_nothing_had_happened(tmp_path: Path)
             assert broken.explained is not None and broken.explained > 0.99
             recording = joined(here.file("case-17.json")).astype(np.float64)
             said = {
-                "caller": spoken(caller._sent, since, until_tick),
+                "caller": spoken(caller.said, since, until_tick),
                 "as1": spoken(ANNOUNCED["as1"], LATE, killed - answered - 2),  # two packets may have been on their way
                 "as2": spoken(ANNOUNCED["as2"], 0, until_tick - killed - 50),
             }

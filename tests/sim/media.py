@@ -343,7 +343,7 @@ class SimMedia:
         if self._find(session, leg) is not None:
             self._liveness.watch((session, leg), group, timeout_s)
 
-    def keep(self, session: str, leg: str, seconds: float) -> None:
+    def keep(self, session: str, leg: str | None, seconds: float) -> None:
         raise MediaError(f"session {session}: nothing is kept")
 
     async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:

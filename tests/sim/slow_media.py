@@ -72,7 +72,7 @@ class SlowMedia:
         self._last_at = max(self._last_at, self._loop.time())
         self._loop.call_at(self._last_at, self._fast.watch, session, leg, group, timeout_s)
 
-    def keep(self, session: str, leg: str, seconds: float) -> None:
+    def keep(self, session: str, leg: str | None, seconds: float) -> None:
         self._fast.keep(session, leg, seconds)
 
     async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:

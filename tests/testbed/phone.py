@@ -263,6 +263,11 @@ class Call:
 
     # --- RTP
 
+    @property
+    def said(self) -> list[bytes]:
+        """The frames that it says, one a tick."""
+        return self._sent
+
     def say(self, frames: list[bytes]) -> None:
         """Frames to send from now on, over and over."""
         self._sent = frames

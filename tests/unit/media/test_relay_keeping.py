@@ -92,6 +92,51 @@ def test_what_the_dead_backend_said_can_be_read_after_the_call_has_moved_and_the
     run(test())
 
 
+def test_all_legs_of_a_call_are_kept_also_the_one_that_takes_anothers_place(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with relay_bed(tmp_path) as bed:
+            caller, backend, backup = bed.peer(CALLER), bed.peer(BACKEND), bed.peer(BACKUP)
+            _, for_backend = await bed.call(caller, backend)
+            bed.plane.keep("c", None, 10.0)
+            await bed.settle()
+            backend.say(for_backend, spoken(100))
+            caller.hear()
+            for_backup, _ = await moved(bed, caller, backup)
+            backup.say(for_backup, spoken(200))
+            caller.hear()
+            kept = await bed.plane.kept("c")
+            assert words(kept, "b1") == [spoken(100)]
+            assert words(kept, "b2") == [spoken(200)]
+            bed.plane.keep("c", None, 0.0)
+            assert words(await bed.plane.kept("c"), "b2") == []
+
+    run(test())
+
+
+def test_what_is_encrypted_is_not_kept(tmp_path: Path) -> None:
+    """It would be noise in a recording."""
+
+    async def test() -> None:
+        async with relay_bed(tmp_path) as bed:
+            caller, backend = bed.peer(CALLER), bed.peer(BACKEND)
+            secret, answer = (
+                peer.sdp(b"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:" + key * 40).replace(b"RTP/AVP", b"RTP/SAVP")
+                for peer, key in ((caller, b"A"), (backend, b"B"))
+            )
+            towards_backend = address(await bed.plane.offer("c", "a", "b1", secret))
+            towards_caller = address(await bed.plane.answer("c", "b1", "a", answer))
+            bed.plane.keep("c", None, 10.0)
+            await bed.settle()
+            for _ in range(3):
+                caller.say(towards_caller, spoken(1))
+                backend.hear_packet()
+                backend.say(towards_backend, spoken(2))
+                caller.hear_packet()
+            assert await bed.plane.kept("c") == ()
+
+    run(test())
+
+
 def test_people_who_are_connected_past_a_dead_backend_are_kept(tmp_path: Path) -> None:
     async def test() -> None:
         async with relay_bed(tmp_path) as bed:

@@ -292,3 +292,45 @@ def test_a_next_file_that_began_before_the_death_is_not_heard_twice(tmp_path: Pa
     done = repair(work)
     assert done.next_from == pytest.approx(0.2 * RATE_HZ, abs=400)
     assert not piece.exists()
+
+
+@pytest.mark.parametrize("count", [4, 10])
+def test_a_backup_whose_queues_settle_is_followed_to_its_beginning(tmp_path: Path, count: int) -> None:
+    """As Asterisk's softmix does: each is heard from another turn on, and a turn or two later within the first second.
+    What is put before its file must end where each speaker begins in it, not where he is later."""
+    first, second, piece = (tmp_path / name for name in ("room.wav", "room.2.wav", "room.then.wav"))
+    people = speakers(count)
+    first.write_bytes(broken_wav(Mixer(BEGAN).record(people, 9.3)))
+    began = BEGAN + 10.1
+    rng = np.random.default_rng(count)
+    ideal = np.zeros(40_000, dtype=int)
+    late = np.zeros(40_000, dtype=int)
+    for each in people:
+        alone = Mixer(began).record([each], 5.0).astype(int)
+        entry, settles, shift = (int(160 * value) for value in (rng.integers(5, 20), rng.integers(25, 60), 1))
+        ideal += alone
+        heard = np.concatenate((alone[:settles], np.zeros(shift, dtype=int), alone[settles:-shift]))
+        heard[:entry] = 0
+        late += heard
+    second.write_bytes(broken_wav(np.clip(late, -32768, 32767).astype(np.int16)))
+    work = job(first, [Voice(each.name, kept(each.packets(), BEGAN + 14.0, 14.0), []) for each in people])
+    work.next_file, work.next_at, work.piece_file = str(second), began, str(piece)
+    done = repair(work)
+    assert done.next_found == count
+    assert done.next_from >= 5 * 160
+    assert done.next_at == pytest.approx(began, abs=0.08)
+    beginning = samples_of(piece)[-done.next_from :].astype(int)
+    wrong = beginning - ideal[: done.next_from]
+    assert wrong @ wrong < 0.0005 * (beginning @ beginning)  # who whispers beside many others is not judged
+
+
+def test_where_nothing_was_kept_silence_stands_for_it_and_is_said(tmp_path: Path) -> None:
+    file = tmp_path / "room.wav"
+    whole = Mixer(BEGAN).record(speakers(2), 9.3)
+    file.write_bytes(broken_wav(whole))
+    on_disk = len(files.read(file))
+    work = job(file, [])
+    work.written_at = BEGAN + on_disk / RATE_HZ
+    done = repair(work)
+    assert done.hole == done.samples - on_disk == pytest.approx(9.3 * RATE_HZ - on_disk, abs=2)
+    assert not samples_of(file)[on_disk:].any()
