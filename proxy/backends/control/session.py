@@ -61,7 +61,7 @@ class Times:
     report_s: float = 10.0  # how loaded it is, where that has to be asked for
     command_s: float = 5.0
     answer_s: float = 30.0  # who is called by `originate`
-    retry_min_s: float = 0.005  # after a first retry at once: that it is refused now is news, and wanted soon
+    retry_min_s: float = 0.002  # after a first retry at once: that it is refused now is news, and wanted soon
     retry_max_s: float = 5.0
     denied_s: float = 30.0  # a wrong secret does not get better, and its host may ban us
 
