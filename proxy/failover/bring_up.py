@@ -27,6 +27,7 @@ from proxy.sip.dialog import CONFIRMED, Dialog
 from proxy.sip.flow import NoTransport
 from proxy.sip.message import Field, Response, response
 
+QUIET_POLL_S = 0.05
 TRYING_TIMES = 4  # answer time-outs that a backend may take after 100 Trying; once it rings it is waited for
 
 Undisturbed = Callable[[], AbstractAsyncContextManager[None]]  # while media is asked, events of the call wait
@@ -45,9 +46,10 @@ class BringUp:
 
     def __init__(
         self, calls: Calls, call: Call, survivor: Leg, backend: Backend, pace: Pace, fields: tuple[Field, ...], *,
-        user: bytes | None = None, undisturbed: Undisturbed = nullcontext,
+        user: bytes | None = None, quiet: Callable[[], bool] = lambda: True, undisturbed: Undisturbed = nullcontext,
     ) -> None:  # fmt: skip
-        """`survivor` is the leg that the new one will be connected to; `user` replaces the user part of the R-URI."""
+        """`survivor` is the leg that the new one will be connected to; `user` replaces the user part of the R-URI. While
+        the call is not `quiet` its backend is not asked."""
         self.calls = calls
         self.call = call
         self.survivor = survivor
@@ -55,6 +57,7 @@ class BringUp:
         self.pace = pace
         self.fields = fields
         self.user = user
+        self.quiet = quiet
         self.undisturbed = undisturbed
         self.offered = b""  # the survivor's description that the backend is asked with
         self.sent_at = 0.0
@@ -63,7 +66,7 @@ class BringUp:
     async def run(self) -> tuple[Leg, bytes]:
         """The leg, in a confirmed dialog, and its description as the survivor would get it. Raises Refused; Hopeless
         when the call has ended."""
-        await self.pace.turn()
+        await self._turn()
         leg = await self._prepare()
         try:
             return leg, await self._place(leg)
@@ -74,6 +77,17 @@ class BringUp:
         except BaseException:
             abandon(self.calls, leg)
             raise
+
+    async def _turn(self) -> None:
+        """None is kept while the call is busy: others wait for it, the recovery of this very call among them."""
+        while True:
+            while not self.quiet():
+                check(self.call)
+                await asyncio.sleep(QUIET_POLL_S)
+            await self.pace.turn()
+            if self.quiet():
+                return
+            self.pace.give_back()
 
     async def _prepare(self) -> Leg:
         """A leg with the offer that it will be sent."""
@@ -88,7 +102,7 @@ class BringUp:
                 leg.local_sdp = await call.media.offer(call.id, self.survivor.name, leg.name, offer)
             return leg
         except BaseException:
-            self.pace.heard(0.0)
+            self.pace.give_back()
             if leg is not None:
                 abandon(self.calls, leg)
             raise

@@ -39,11 +39,16 @@ class Pace:
                 await waiter
             except asyncio.CancelledError:
                 if waiter.done() and not waiter.cancelled():
-                    self.heard(0.0)  # the turn was ours already: give it back
+                    self.give_back()  # it was ours already
                 raise
 
+    def give_back(self) -> None:
+        """No INVITE went: somebody else's turn."""
+        self.unanswered = max(0, self.unanswered - 1)
+        self._wake()
+
     def heard(self, delay_s: float, *, refused: bool = False) -> None:
-        """The first answer to an INVITE came after `delay_s`, or nothing will come any more."""
+        """The first answer to an INVITE came after `delay_s`."""
         self.unanswered = max(0, self.unanswered - 1)
         now = self._loop.time()
         if refused or delay_s > SLOW_S:

@@ -214,7 +214,7 @@ class Recovery:
             return True
         finally:
             if not placed:
-                pace.heard(0.0)
+                pace.give_back()
 
     async def _until_answered(self) -> None:
         while self.call.setup is not None:

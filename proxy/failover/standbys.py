@@ -24,7 +24,7 @@ from proxy.calls.listening import listen_beside
 from proxy.calls.standby import Standby
 from proxy.conferences import Conferences
 from proxy.config import CallRule
-from proxy.failover.bring_up import BringUp, Refused, Undisturbed, abandon, told
+from proxy.failover.bring_up import QUIET_POLL_S, BringUp, Refused, Undisturbed, abandon, told
 from proxy.failover.pace import Pace
 from proxy.failover.survivor import Hopeless, check, reinvite_once
 from proxy.sip.message import Field
@@ -32,7 +32,6 @@ from proxy.sip.uri import user_of
 
 log = logging.getLogger(__name__)
 
-QUIET_POLL_S = 0.05
 RETRY_MIN_S = 1.0
 RETRY_MAX_S = 60.0
 STEADY_S = 60.0  # a standby that stood for so long was none of a row of failures
@@ -201,7 +200,8 @@ class Standbys:
         survivor = call.other(replaced)
         fields = told(calls, self._conferences, call, replaced, "standby", "standby")
         attempt = BringUp(
-            calls, call, survivor, backend, self._pace_of(backend), fields, undisturbed=lambda: _undisturbed(call),
+            calls, call, survivor, backend, self._pace_of(backend), fields,
+            quiet=lambda: call.quiet, undisturbed=lambda: _undisturbed(call),
             user=waiting.user(call, calls.backends.pool_of(backend).settings.recovery) if side == "b" else None,
         )  # fmt: skip
         try:

@@ -129,6 +129,22 @@ def test_when_both_die_the_third_takes_the_call() -> None:
     assert play(script, servers=3, **HOT) == []
 
 
+def test_a_standby_that_waits_for_its_call_keeps_no_turn_from_the_recovery_of_it() -> None:
+    """Both die, and the second one is back first: the calls are carried over to it, and want a standby meanwhile."""
+
+    async def script(world: World) -> None:
+        calls = [await hot(world, number) for number in (1, 2, 3)]
+        world.network.kill(SECOND)
+        await until(lambda: all(call.standby is None for call in world.node.calls.live.values()), 3.0)
+        world.network.kill(FIRST)
+        await asyncio.sleep(1.0)
+        world.restart(SECOND)
+        await until(lambda: all(hears(call, SECOND) for call in calls), 3.0)
+        await until(lambda: all_moved(world), 3.0)
+
+    assert play(script, recovery={"unanswered_max": 2}, **HOT) == []
+
+
 @pytest.mark.parametrize("after_s", [0.0, 0.02, 0.04, 0.06, 0.1, 0.3])
 def test_the_standby_may_die_at_any_moment_of_the_failover(after_s: float) -> None:
     async def script(world: World) -> None:
