@@ -48,8 +48,8 @@ class BringUp:
         self, calls: Calls, call: Call, survivor: Leg, backend: Backend, pace: Pace, fields: tuple[Field, ...], *,
         user: bytes | None = None, quiet: Callable[[], bool] = lambda: True, undisturbed: Undisturbed = nullcontext,
     ) -> None:  # fmt: skip
-        """`survivor` is the leg that the new one will be connected to; `user` replaces the user part of the R-URI. While
-        the call is not `quiet` its backend is not asked."""
+        """`survivor` is the leg that the new one will be connected to; `user` replaces the user part of the R-URI.
+        Nothing is sent while the call is not `quiet`."""
         self.calls = calls
         self.call = call
         self.survivor = survivor

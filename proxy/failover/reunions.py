@@ -48,9 +48,7 @@ class Reunions:
         if not self._apart(bond):
             self._pauses.pop(bond, None)
         elif bond not in self._alarms and bond not in self._moving:
-            pause_s = self._pauses.get(bond, CALM_S)
-            self._pauses[bond] = min(RETRY_MAX_S, 2 * pause_s)
-            self._alarms[bond] = self._loop.call_later(pause_s, self._due, bond)
+            self._alarms[bond] = self._loop.call_later(self._pauses.get(bond, CALM_S), self._due, bond)
 
     def _apart(self, bond: Bond) -> list[Side]:
         """Its two sides, when they are on two backends; of more calls nobody knows who talks to whom."""
@@ -88,6 +86,7 @@ class Reunions:
 
     def _moved(self, bond: Bond, task: asyncio.Task[None]) -> None:
         del self._moving[bond]
+        self._pauses[bond] = min(RETRY_MAX_S, 2 * self._pauses.get(bond, CALM_S))  # what fails is tried later and later
         if not task.cancelled():
             if task.exception():
                 log.error("%s cannot be brought together", bond, exc_info=task.exception())

@@ -39,9 +39,9 @@ class Splits:
         if len(self._conferences.parts(conference)) < 2:
             self._pauses.pop(conference, None)
         elif conference not in self._alarms and conference not in self._joining:
-            pause_s = self._pauses.get(conference, CALM_S)
-            self._pauses[conference] = min(RETRY_MAX_S, 2 * pause_s)
-            self._alarms[conference] = self._loop.call_later(pause_s, self._due, conference)
+            self._alarms[conference] = self._loop.call_later(
+                self._pauses.get(conference, CALM_S), self._due, conference
+            )
 
     def _due(self, conference: Conference) -> None:
         del self._alarms[conference]
@@ -80,6 +80,8 @@ class Splits:
 
     def _joined(self, conference: Conference, task: asyncio.Task[None]) -> None:
         del self._joining[conference]
+        # What fails is tried later and later.
+        self._pauses[conference] = min(RETRY_MAX_S, 2 * self._pauses.get(conference, CALM_S))
         if not task.cancelled():
             if task.exception():
                 log.error("%s cannot be joined", conference, exc_info=task.exception())

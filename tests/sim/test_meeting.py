@@ -205,6 +205,19 @@ def test_nothing_is_left_behind_where_a_call_comes_back_beside_its_mate() -> Non
     assert play(script) == []
 
 
+def test_a_pair_for_which_neither_backend_takes_calls_is_brought_together_as_soon_as_one_does() -> None:
+    async def script(world: World) -> None:
+        people = await apart(world)
+        for name in ("as1", "as2"):
+            takes_no_calls(world, name)
+        await asyncio.sleep(16.0)
+        assert not talk(world, people) and not world.node.failovers.reports
+        takes_calls(world, "as2")
+        await until(lambda: talk(world, people), 2.0)
+
+    assert play(script, patience_s=30.0) == []
+
+
 def test_a_pair_stays_apart_while_the_one_backend_refuses_and_is_asked_again() -> None:
     async def script(world: World) -> None:
         refused: list[float] = []
