@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+from proxy.failover.report import MOVED
 from proxy.sip.user_agent import CallFailed
 from tests.sim.agents import Conversation, Server
 from tests.sim.checks import PATIENCE_S, Checks
@@ -20,6 +21,7 @@ from tests.sim.world import NODE, World
 
 SPAN_S = 60.0  # faults and new calls
 TALK_ON_S = PATIENCE_S + 5.0  # with all faults undone
+MOVED_S = 2.0  # a failover of the last moment is over by then
 TRANSACTIONS_S = 105.0  # three times 64·T1 and a little: a lost BYE, its answer, and what crossed them
 SETTLED_S = 3.0  # a server this long without trouble knows which calls it has
 
@@ -54,7 +56,10 @@ class History:
         await asyncio.sleep(TALK_ON_S)
         self._over.set()
         await asyncio.gather(*self._tasks)
+        began = world.loop.time()
         await self._hang_up_all()
+        await asyncio.sleep(MOVED_S)
+        await self._hang_up_moved(began)
         await asyncio.sleep(TRANSACTIONS_S)
         watch.cancel()
         self.checks.at_rest()
@@ -195,6 +200,18 @@ class History:
                 if self.rng.random() < 0.3 and self._settled(conversation):
                     self._far(conversation, self._bye)
                 else:
+                    await conversation.session.bye()
+
+    async def _hang_up_moved(self, since: float) -> None:
+        """A server whose BYE was lost, and that was taken for dead before the next one, is not listened to any more
+        (seed 8876). The call goes on elsewhere: it is for the phone to end it."""
+        reports = [report for report in self.world.node.failovers.reports if report.detected_at >= since]
+        moved = {result.call for report in reports for result in report.results if result.result == MOVED}
+        live = self.world.node.calls.live
+        tags = {live[call].a.dialog.remote_tag for call in moved if call in live and live[call].a.dialog}
+        for phone in self.world.phones:
+            for conversation in list(phone.live):
+                if conversation.session is not None and conversation.session.dialog.local_tag in tags:
                     await conversation.session.bye()
 
     # What befalls them
