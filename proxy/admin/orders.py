@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from media.api import MediaError, MediaPlane
 from media.relay.client import RelayPlane
 from proxy.admin.control import ControlError, Handler
+from proxy.admin.rosters import conference_row
 from proxy.backends import Backend
 from proxy.calls import Call
 from proxy.config import MediaMode
@@ -20,8 +21,7 @@ from proxy.sip.flow import Transport
 from proxy.upkeep import RefusedRolling, Rollout
 
 if TYPE_CHECKING:
-    from proxy.admin.rosters import conference_row
-from proxy.node import Node
+    from proxy.node import Node
 
 
 def handlers(node: Node) -> dict[str, Handler]:

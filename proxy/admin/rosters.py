@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.conferences import Conference
-from proxy.node import Node
+
+if TYPE_CHECKING:
+    from proxy.node import Node
 
 
 def conference_row(node: Node, conference: Conference) -> dict[str, Any]:
