@@ -2,8 +2,8 @@
 
 A backend is lost, or may be (`start_on: suspect`) -> is there room for its calls at those that are well? -> start one
 after the other until there is. The recoveries of the calls wait for a backend all the while, and go on by themselves.
-One that somebody else has started is used as soon as it is ready. What we have started and nobody needs any more is
-stopped again after `cold_after_s`.
+One that dies is off again, and may be started again, its own calls waiting. One that somebody else has started is used
+as soon as it is ready. What we have started and nobody needs any more is stopped again after `cold_after_s`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from proxy.backends import Admin, Backend, Backends, Pool, Power, Verdict
 from proxy.backends.power import PowerError
@@ -28,6 +30,30 @@ AGAIN_MAX_S = 60.0
 LOOK_APART_S = 1.0
 
 
+@dataclass(slots=True)
+class _Trials:
+    """One that cannot be started, or dies soon after it was ready, is left alone for 2 s, 4 s, … 60 s. What has run for
+    so long, or was not wanted, begins anew."""
+
+    not_before: float = -math.inf
+    ready_at: float = -math.inf
+    _again_s: float = AGAIN_MIN_S
+
+    def begin(self, now: float) -> None:
+        if now - self.not_before > AGAIN_MAX_S:
+            self._again_s = AGAIN_MIN_S
+
+    def failed(self, now: float) -> None:
+        self.not_before = now + self._again_s
+        self._again_s = min(AGAIN_MAX_S, 2 * self._again_s)
+
+    def died(self, now: float) -> None:
+        if now - self.ready_at < AGAIN_MAX_S:
+            self.failed(now)
+        else:
+            self._again_s = AGAIN_MIN_S
+
+
 class ColdStandbys:
     def __init__(
         self, backends: Backends, health: Health, failovers: Failovers, starts: Starts,
@@ -42,6 +68,7 @@ class ColdStandbys:
         self._pools = [pool for pool in backends.pools.values() if any(_is_cold(pool, m) for m in pool.members)]
         self._bringing: dict[Pool, asyncio.Task[None]] = {}
         self._ours: dict[Backend, float] = {}  # started by us; since when nobody has needed it
+        self._trials: defaultdict[Backend, _Trials] = defaultdict(_Trials)
         if self._pools:
             health.subscribe(self._verdict_changed)
             failovers.on_report.append(self._reported)
@@ -85,26 +112,25 @@ class ColdStandbys:
 
     async def _bring(self, pool: Pool) -> None:
         """Start one after the other, again and again, as long as there are too few."""
-        again_s = AGAIN_MIN_S
-        while True:
-            for backend in self._candidates(pool):
-                await self._start(pool, backend)
-                if not self.short(pool):
-                    return
-            if not self._candidates(pool):
-                return
-            await asyncio.sleep(again_s)
-            again_s = min(AGAIN_MAX_S, 2 * again_s)
-            if not self.short(pool):
-                return
+        while self.short(pool) and (candidates := self._candidates(pool)):
+            first = min(candidates, key=lambda backend: self._trials[backend].not_before)
+            wait_s = self._trials[first].not_before - self._loop.time()
+            if wait_s <= 0:
+                await self._start(pool, first)
+            else:  # what there is may have changed before it is its turn
+                await asyncio.sleep(min(wait_s, LOOK_APART_S))
 
     async def _start(self, pool: Pool, backend: Backend) -> None:
+        trials = self._trials[backend]
+        trials.begin(self._loop.time())
         self._note(pool, f"cold standby {backend.name} is being started")
         try:
             started = await self._starts.start(backend, _power_of(pool, backend))
         except StartFailed as error:
+            trials.failed(self._loop.time())
             self._note(pool, f"cold standby {error}")
             return
+        trials.ready_at = self._loop.time()
         self._ours[backend] = math.inf
         self._note(pool, f"cold standby {backend.name} {started}")
         for report in self._open_reports(pool):
@@ -112,7 +138,7 @@ class ColdStandbys:
 
     def _look_for(self, pool: Pool, backend: Backend) -> None:
         """Somebody else has started it, or it ran when we began."""
-        if self._health.answers(backend) and pool not in self._bringing:
+        if self._health.answers(backend):
             backend.power = Power.STARTING
             self._spawn(self._take_up(backend, _power_of(pool, backend).ready_timeout_s))
 
@@ -122,6 +148,7 @@ class ColdStandbys:
             async with asyncio.timeout(within_s):
                 await self._starts.await_ready(backend)
             ready = True
+            self._trials[backend].ready_at = self._loop.time()
             log.info("backend=%s runs, though it is a cold standby: it is used as a warm one", backend.name)
         except TimeoutError:
             log.info("backend=%s runs, though it is a cold standby, and is not ready", backend.name)
@@ -140,8 +167,9 @@ class ColdStandbys:
     def _look_after(self, pool: Pool, backend: Backend) -> None:
         if backend.power is Power.OFF:
             self._look_for(pool, backend)
-        elif backend.power is Power.ON and backend.verdict is Verdict.DOWN and not backend.calls:
+        elif backend.power is Power.ON and backend.verdict is Verdict.DOWN:
             self._ours.pop(backend, None)
+            self._trials[backend].died(self._loop.time())
             backend.power = Power.OFF  # it can be started again
             log.info("backend=%s is off", backend.name)
             self._look(pool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -171,6 +172,87 @@ def test_one_that_is_not_ready_in_time_is_said_to_be_and_the_next_is_started() -
     backends = members(COLD, COLD)
     backends["as2"] = {**backends["as2"], "power": {**backends["as2"]["power"], "ready_timeout_s": 4}}
     assert play(script, prepare=stage, servers=3, standby={"backends": backends}, patience_s=20.0) == []
+
+
+def test_one_that_keeps_dying_is_started_less_and_less_often_and_at_once_after_it_ran_well() -> None:
+    stage = Stage(1)
+
+    async def script(world: World) -> None:
+        driver, booted_at = stage.drivers[1], []
+
+        def dies() -> None:
+            booted_at.append(world.loop.time())
+            world.network.after(1.0, lambda: world.network.kill(SECOND))
+
+        driver.on_boot = dies
+        world.network.kill(FIRST)
+        await asyncio.sleep(250.0)
+        apart = [after - before for before, after in pairwise(booted_at)]
+        took_s = apart[0] - 2  # to boot, to die and to be missed
+        assert 2 < took_s < 4
+        assert [round(each - took_s) for each in apart] == [2, 4, 8, 16, 32, 60, 60]
+        driver.on_boot = lambda: None
+        await until(lambda: named(world, "as2").power is Power.ON, 70.0)
+        await asyncio.sleep(61.0)
+        ordered = len(driver.orders)
+        driver.on_boot = dies
+        world.network.kill(SECOND)
+        await until(lambda: len(driver.orders) == ordered + 1, 1.5)
+        await until(lambda: len(driver.orders) == ordered + 2, took_s + 3)  # and the next wait is a short one
+        driver.on_boot = lambda: None
+
+    assert play(script, prepare=stage, standby=pool(COLD)) == []
+
+
+def test_the_waits_of_the_last_incident_are_not_those_of_the_next() -> None:
+    stage = Stage(1)
+
+    async def script(world: World) -> None:
+        driver = stage.drivers[1]
+        driver.refuse = "no licence"
+        world.network.kill(FIRST)
+        await asyncio.sleep(40.0)
+        assert driver.orders == ["start"] * 5
+        world.restart(FIRST)
+        await asyncio.sleep(150.0)
+        world.network.kill(FIRST)
+        await asyncio.sleep(7.0)
+        assert driver.orders == ["start"] * 8
+
+    assert play(script, prepare=stage, standby=pool(COLD)) == []
+
+
+def test_one_that_dies_under_calls_is_started_again_for_them() -> None:
+    stage = Stage(1)
+
+    async def script(world: World) -> None:
+        calls = [await world.place(number) for number in range(3)]
+        world.network.kill(FIRST)
+        await until(lambda: all_moved(world), 5.0)
+        world.network.kill(SECOND)
+        await until(lambda: world.node.failovers.reports[-1].backend == "as2" and all_moved(world), 10.0)
+        second = world.node.failovers.reports[-1]
+        assert (second.count("moved"), second.count("lost")) == (3, 0)
+        assert all(hears(call, SECOND) for call in calls) and stage.drivers[1].orders == ["start"] * 2
+
+    assert play(script, prepare=stage, standby=pool(COLD), patience_s=12.0) == []
+
+
+def test_one_that_a_human_being_starts_is_used_though_it_could_not_be_started() -> None:
+    stage = Stage(1)
+
+    async def script(world: World) -> None:
+        driver = stage.drivers[1]
+        driver.refuse = "no licence"
+        call = await world.place(1)
+        world.network.kill(FIRST)
+        await asyncio.sleep(7.0)
+        assert driver.orders == ["start"] * 3  # the next time is 8 s later
+        world.restart(SECOND)
+        await until(lambda: hears(call, SECOND), 3.0)
+        assert driver.orders == ["start"] * 3
+
+    assert play(script, prepare=stage, standby=pool(COLD), patience_s=12.0) == []
 
 
 class Ear:
