@@ -99,7 +99,7 @@ class Failovers:
         report.evidence = [str(each) for each in change.evidence]
         if change.last_good_at is not None:
             report.detection_ms = round((change.at - change.last_good_at) * 1000, 1)
-        self._start(self._move(report, backend, ours, alive=False))
+        self._start(self._move(report, backend, ours))
 
     def failover(self, backend: Backend, why: str = "operator") -> Report:
         """Order: treat `backend` as dead and move its calls now. Raises RefusedOrder."""
@@ -108,7 +108,7 @@ class Failovers:
         self._fence(backend)
         steps = self._plan(backend)
         report = self._report(backend, "operator", why, steps)
-        self._start(self._move(report, backend, steps, alive=False))
+        self._start(self._move(report, backend, steps))
         return report
 
     def drain(self, backend: Backend, *, move: bool) -> Report | None:
@@ -121,8 +121,8 @@ class Failovers:
             return None
         self.standbys.leave(backend, why="drain")
         steps = [step for step in self._plan(backend) if step.call.state == TALKING]
-        report = self._report(backend, "drain", "operator", steps)
-        self._start(self._move(report, backend, steps, alive=True))
+        report = self._report(backend, "drain", "operator", steps, alive=True)
+        self._start(self._move(report, backend, steps))
         return report
 
     def talks(self, backend: Backend) -> bool:
@@ -163,7 +163,7 @@ class Failovers:
             return True
         steps = [Step(each, old, kind_of(each)) for each, old in self.bypasses.together(call, leg)]
         report = self._report(backend, "leg lost", why, steps)
-        self._start(self._move(report, backend, steps, alive=False))
+        self._start(self._move(report, backend, steps))
         return True
 
     def _plan(self, backend: Backend) -> list[Step]:
@@ -191,8 +191,8 @@ class Failovers:
 
     # -- execution
 
-    def _report(self, backend: Backend, cause: str, reason: str, steps: list[Step]) -> Report:
-        report = self.open_report(cause, backend.name, backend.pool, reason, len(steps))
+    def _report(self, backend: Backend, cause: str, reason: str, steps: list[Step], *, alive: bool = False) -> Report:
+        report = self.open_report(cause, backend.name, backend.pool, reason, len(steps), alive=alive)
         pool, now = self._backends.pool_of(backend), self._loop.time()
         leaves = backend.fenced or backend.admin is not Admin.READY
         if steps and pool.select(now, self._calls.rng, [backend] if leaves else ()) is None:
@@ -202,10 +202,12 @@ class Failovers:
             log.warning("backend=%s failover=%d %s", backend.name, report.id, report.warning)
         return report
 
-    def open_report(self, cause: str, backend: str, pool: str, reason: str, calls: int) -> Report:
+    def open_report(
+        self, cause: str, backend: str, pool: str, reason: str, calls: int, *, alive: bool = False
+    ) -> Report:
         """Of this failover, or of another kind that operators shall see beside them."""
         now = self._loop.time()
-        report = Report(next(self._ids), cause, backend, pool, reason, now, None, [], calls)
+        report = Report(next(self._ids), cause, backend, pool, reason, now, None, [], calls, alive)
         report.note(now, f"{cause}: {reason}; {counted(calls, 'call')} to move")
         self.reports.append(report)
         log.warning("backend=%s failover=%d cause=%r calls=%d", backend, report.id, cause, calls)
@@ -216,7 +218,8 @@ class Failovers:
         for listener in self.on_report:
             listener(report)
 
-    async def _move(self, report: Report, backend: Backend, steps: list[Step], *, alive: bool) -> None:
+    async def _move(self, report: Report, backend: Backend, steps: list[Step]) -> None:
+        alive = report.alive
         self.moving.add(backend)
         settings = self._backends.pool_of(backend).settings.recovery
         deadline = report.detected_at + settings.deadline_s
@@ -306,14 +309,16 @@ class Failovers:
         """The part of a conference that is on `backend` is moved to the rest of it."""
         found = ((call, call.leg_on(backend)) for call in calls)
         steps = [Step(call, leg, kind_of(call), joins=True) for call, leg in found if leg is not None]
-        report = self.open_report("split conference", backend.name, backend.pool, conference.name, len(steps))
-        await self._move(report, backend, steps, alive=True)
+        report = self.open_report(
+            "split conference", backend.name, backend.pool, conference.name, len(steps), alive=True
+        )
+        await self._move(report, backend, steps)
 
     async def _reunite(self, call: Call, leg: Leg, backend: Backend) -> None:
         """One call of a pair is moved to where the other one is."""
         assert call.bond is not None
-        report = self.open_report("split pair", backend.name, backend.pool, str(call.bond), 1)
-        await self._move(report, backend, [Step(call, leg, kind_of(call), joins=True)], alive=True)
+        report = self.open_report("split pair", backend.name, backend.pool, str(call.bond), 1, alive=True)
+        await self._move(report, backend, [Step(call, leg, kind_of(call), joins=True)])
         self._take_leave(backend)
 
     async def _rebuilt(self, report: Report, steps: list[Step]) -> None:

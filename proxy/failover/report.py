@@ -36,7 +36,7 @@ class CallResult:
 @dataclass(slots=True)
 class Report:
     id: int
-    cause: str  # a diagnosis, "drain", "leg lost", or "media node lost"
+    cause: str  # what X-Aqueduct-Reason says (docs/failover.md), or "media node lost"
     backend: str  # or the rtpengine
     pool: str
     reason: str
@@ -44,6 +44,7 @@ class Report:
     detection_ms: float | None  # since the last sign of life
     evidence: list[str]
     planned: int
+    alive: bool = False  # the backend lives: nothing has failed, and its calls are moved make-before-break
     results: list[CallResult] = field(default_factory=list)
     timeline: list[tuple[float, str]] = field(default_factory=list)
     finished: bool = False

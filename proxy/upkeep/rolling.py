@@ -30,7 +30,6 @@ log = logging.getLogger(__name__)
 POLL_S = 0.05
 EMPTY_S = 1.0  # without calls: the BYEs have been answered, nothing that came late is in the way
 PROBES_UP = 20  # on end, after it is ready
-OURS = ("drain", "split conference", "split pair")  # causes of reports that are no sign of trouble
 
 
 class RefusedRolling(Exception):
@@ -115,7 +114,7 @@ class Rolling:
             self._suspect(backend.pool, f"{backend.name} is {change.verdict}: {why}")
 
     def _reported(self, report: Report) -> None:
-        if report.cause not in OURS and not report.finished and self._running(report.pool):
+        if not report.alive and not report.finished and self._running(report.pool):
             self._suspect(report.pool, f"failover {report.id} of {report.backend}: {report.cause}")
 
     def _suspect(self, pool: str, what: str) -> None:

@@ -156,6 +156,21 @@ def test_a_backend_that_dies_while_it_is_drained_ends_it_and_its_calls_are_recov
     roll(script, pool)
 
 
+@pytest.mark.parametrize("alive", [True, False])
+def test_a_move_off_a_backend_that_lives_is_no_trouble_and_any_other_is(alive: bool) -> None:
+    """Moves bring pairs and conferences apart for a moment, which are then brought together again."""
+
+    async def script(world: World) -> None:
+        rollout = begin(world)
+        await until(lambda: rollout.parts[0].step is Step.DRAINING, 10.0)
+        world.node.failovers.open_report("split pair", "as1", "pbx", "a test", 1, alive=alive).finished = True
+        await over(rollout)
+        assert rollout.outcome is (Outcome.DONE if alive else Outcome.ABORTED)
+        assert alive or rollout.reason == "failover 2 of as1: split pair"
+
+    roll(script, Pool())
+
+
 def test_calls_that_cannot_be_moved_end_it() -> None:
     pool = Pool()
 
