@@ -152,8 +152,8 @@ def _change(recording: Samples, samples: Samples, lags: list[int], block: int) -
         for sums, lag in ((before, old), (after, new)):
             at = frame * FRAME_SAMPLES + lag
             there = recording[at : at + FRAME_SAMPLES] if at >= 0 else recording[:0]
-            left = part[: len(there)] - there  # what would be left of the recording
-            sums.append(sums[-1] + float(left @ left))
+            # What taking it away there adds to what is left of the recording, at this place and at the other one.
+            sums.append(sums[-1] + float(part @ part) - 2.0 * float(part[: len(there)] @ there))
     rest = [before[place] + after[-1] - after[place] for place in range(len(before))]
     change = first + rest.index(min(rest))
     lags[first:last] = [old] * (change - first) + [new] * (last - change)
@@ -168,4 +168,6 @@ def _search(recording: Samples, part: Samples, at: int, earliest: int, latest: i
     needle, hay = np.diff(part), np.diff(there)
     size = 1 << (len(needle) + len(hay)).bit_length()
     product = np.fft.irfft(np.fft.rfft(hay, size) * np.conj(np.fft.rfft(needle, size)), size)
-    return first + int(np.argmax(product[: len(hay) - len(needle) + 1])) - at
+    sums = np.concatenate(([0.0], np.cumsum(hay * hay)))
+    power = sums[len(needle) :] - sums[: -len(needle)] + AUDIBLE**2 * len(needle)  # louder is not more alike
+    return first + int(np.argmax(product[: len(power)] / np.sqrt(power))) - at
