@@ -7,7 +7,8 @@ The backend's dialplan says so in its INVITE, 2xx, re-INVITE or INFO:
 
 A name may be the Call-ID with which the backend has another call from us: then that call need not say it too, which
 is how a dialplan that dials an agent for a customer does it with one header. An empty value ends it. Only a backend of
-a pool that is recovered is believed. What is done with it when the backend dies: `proxy.failover.bypass`.
+a pool that is recovered is believed, and a name means nothing outside its pool. What is done with it when the backend
+dies: `proxy.failover.bypass`.
 """
 
 from __future__ import annotations
@@ -32,13 +33,14 @@ NAME_BYTES_MAX = 200
 
 
 class Bond:
-    """Calls that their backend connects to each other. `meets_at`: the backend that a failover brings them to."""
+    """Calls that a backend of `pool` connects to each other. `meets_at`: the one that a failover brings them to."""
 
-    __slots__ = ("calls", "kind", "meets_at", "name")
+    __slots__ = ("calls", "kind", "meets_at", "name", "pool")
 
-    def __init__(self, kind: str, name: bytes) -> None:
+    def __init__(self, kind: str, name: bytes, pool: str) -> None:
         self.kind = kind
         self.name = name
+        self.pool = pool
         self.calls: dict[str, Call] = {}  # by id
         self.meets_at: Backend | None = None
 
@@ -48,16 +50,23 @@ class Bond:
     def mates(self, call: Call) -> Iterator[Call]:
         return (each for each in self.calls.values() if each is not call)
 
+    def leg_of(self, call: Call) -> Leg | None:
+        """The leg by which the call is connected to the others; its other side may be a carrier, or another pool."""
+        for leg in (call.b, call.a):
+            if leg is not None and leg.backend is not None and leg.backend.pool == self.pool:
+                return leg
+        return None
+
     def places(self, but: Container[str]) -> list[Backend]:
         """The backends that its calls are on, but those (by id)."""
-        legs = [leg for call_id, call in self.calls.items() if call_id not in but for leg in call.legs()]
-        return [leg.backend for leg in legs if leg.backend is not None and not leg.lost]
+        legs = [self.leg_of(call) for call_id, call in self.calls.items() if call_id not in but]
+        return [leg.backend for leg in legs if leg is not None and leg.backend is not None and not leg.lost]
 
 
 class Pairs:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        self._bonds: dict[tuple[str, bytes], Bond] = {}
+        self._bonds: dict[tuple[str, bytes, str], Bond] = {}  # by kind, name and pool
 
     def __len__(self) -> int:
         return len(self._bonds)
@@ -79,7 +88,7 @@ class Pairs:
             if value is not None:
                 name = value.strip()[:NAME_BYTES_MAX]
                 if name:
-                    self.join(call, kind, name)
+                    self.join(call, kind, name, backend.pool)
                     if kind == CONFERENCE:
                         self._calls.on_conference(call, leg, message)
                 else:
@@ -87,18 +96,21 @@ class Pairs:
                 return True
         return recorded or waits
 
-    def join(self, call: Call, kind: str, name: bytes) -> None:
-        if call.bond is not None and (call.bond.kind, call.bond.name) == (kind, name):
+    def join(self, call: Call, kind: str, name: bytes, pool: str) -> None:
+        key = (kind, name, pool)
+        bond = self._bonds.get(key)
+        if bond is not None and call.bond is bond:
             return
         self._part(call)
-        bond = self._bonds.setdefault((kind, name), Bond(kind, name))
+        bond = self._bonds.setdefault(key, Bond(*key))
         bond.calls[call.id] = call
         call.bond = bond
         self._calls.on_changed(call)
         self._calls.on_bonded(call)
         named = self._calls.live.get(name.rpartition(b"-")[0].decode(errors="replace"))
-        if named is not None and named.b is not None and call_id(named, named.b) == name:  # it may still be ringing
-            self.join(named, kind, name)
+        leg = bond.leg_of(named) if named is not None else None
+        if named is not None and leg is not None and call_id(named, leg) == name:  # it may still be ringing
+            self.join(named, kind, name, pool)
 
     def leave(self, call: Call) -> None:
         """It is connected to nobody any more."""
@@ -125,4 +137,4 @@ class Pairs:
         if bond is not None:
             del bond.calls[call.id]
             if not bond.calls:
-                del self._bonds[bond.kind, bond.name]
+                del self._bonds[bond.kind, bond.name, bond.pool]

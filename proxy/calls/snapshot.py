@@ -45,7 +45,7 @@ def snapshot(call: Call) -> dict[str, Any]:
         "a": _leg(call.a, now),
         "b": _leg(call.b, now) if call.b else None,
         "standby": _standby(call.standby, now) if call.standby else None,
-        "bond": [call.bond.kind, call.bond.name] if call.bond else None,
+        "bond": [call.bond.kind, call.bond.name, call.bond.pool] if call.bond else None,
         "waiting": _waiting(call.waiting, now) if call.waiting else None,
         "media": call.media.snapshot(call.id),
         "mode": call.calls.media_mode(call),
@@ -124,8 +124,17 @@ def _restore(calls: Calls, state: dict[str, Any], legs: list[Leg], elapsed_s: fl
     calls.register(call)
     listen(calls, call)
     if state["bond"] is not None:
-        calls.pairs.join(call, *state["bond"])
+        _join(calls, call, *state["bond"])
     return call
+
+
+def _join(calls: Calls, call: Call, kind: str, name: bytes, told: str = "") -> None:
+    """In the pool that was told; in the one that the call is in, if that has another name now, or none was told."""
+    backends = [leg.backend for leg in (call.b, call.a) if leg is not None and leg.backend is not None]
+    pools = [each.pool for each in backends if calls.backends.pool_of(each).settings.recover]
+    pool = told if told in pools else next(iter(pools), None)
+    if pool is not None:
+        calls.pairs.join(call, kind, name, pool)
 
 
 def _backend(calls: Calls, name: str, address: Address) -> Backend | None:

@@ -73,7 +73,7 @@ class Bridges:
             self._pairs[key] = (calls[0].id, calls[1].id)
             if not (calls[0].bond is not None and calls[0].bond is calls[1].bond):
                 for call in calls:
-                    self._calls.pairs.join(call, PAIR, key[1].encode())
+                    self._calls.pairs.join(call, PAIR, key[1].encode(), backend.pool)
         elif before is not None:
             del self._pairs[key]
             self._part(backend, before)

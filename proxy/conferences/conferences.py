@@ -29,7 +29,7 @@ from proxy.backends.control.api import (
     Synced,
 )
 from proxy.calls import Call, Calls, Leg
-from proxy.calls.pairs import CONFERENCE, PAIR
+from proxy.calls.pairs import CONFERENCE, PAIR, Bond
 from proxy.conferences import headers, snapshot
 from proxy.conferences.bonds import Bridges, in_place
 from proxy.conferences.roster import UNNAMED, Conference, Participant, Segment, recording_name
@@ -105,25 +105,21 @@ class Conferences:
 
     def bonded(self, call: Call) -> None:
         """The bond of a call is another one now."""
-        leg = self.leg_of(call)
-        name = call.bond.name.decode(errors="replace") if call.bond and call.bond.kind == CONFERENCE else None
         before = self._of.get(call.id)
-        if before is not None and leg is not None and (before.pool, before.name) == (leg.pool, name):
-            return
         if before is not None:
             self._leave(call, before)
-        if name is not None and leg is not None:
-            self._join(call, leg, name)
+        if call.bond is not None and call.bond.kind == CONFERENCE:
+            self._join(call, call.bond)
 
-    def _join(self, call: Call, leg: _Side, name: str) -> None:
-        key = (leg.pool, name)
+    def _join(self, call: Call, bond: Bond) -> None:
+        key = (bond.pool, bond.name.decode(errors="replace"))
         conference = self._named.get(key)
         if conference is None:
             conference = self._named[key] = Conference(*key)
         conference.join(call.id)
         self._of[call.id] = conference
-        if leg.leg is call.b:
-            self._users.setdefault((leg.pool, _user(call)), Counter())[name] += 1
+        if bond.leg_of(call) is call.b:
+            self._users.setdefault((bond.pool, _user(call)), Counter())[conference.name] += 1
         self.on_changed(conference)
         self.on_split(conference)
 
@@ -192,7 +188,7 @@ class Conferences:
         if call.bond is not None and call.bond.kind == PAIR and name.endswith(call.bond.name):
             return  # the room in which a dialplan has connected a pair again
         if call.id not in self.moving:  # else what it was is what it shall be
-            self._calls.pairs.join(call, CONFERENCE, name)
+            self._calls.pairs.join(call, CONFERENCE, name, backend.pool)
             self._take_flags(call, seat)
         conference = self._of.get(call.id)
         if conference is not None and conference.name == seat.conference:
@@ -284,18 +280,15 @@ class Conferences:
 
     # -- where it is
 
-    def leg_of(self, call: Call) -> _Side | None:
-        """The leg that its backend could connect to others."""
-        for leg in (call.b, call.a):
-            backend = leg.backend if leg is not None else None
-            if leg is not None and backend is not None and self._backends.pool_of(backend).settings.recover:
-                return _Side(leg, backend)
-        return None
+    @staticmethod
+    def _place_of(call: Call) -> Backend | None:
+        leg = call.bond.leg_of(call) if call.bond is not None else None
+        return leg.backend if leg is not None else None
 
     def parts(self, conference: Conference) -> Counter[Backend]:
         """How many participants it has on each backend."""
-        sides = (self.leg_of(call) for call in self.calls_of(conference))
-        return Counter(side.backend for side in sides if side is not None)
+        places = (self._place_of(call) for call in self.calls_of(conference))
+        return Counter(place for place in places if place is not None)
 
     def home(self, conference: Conference) -> Backend | None:
         """The backend that most participants are on."""
@@ -341,8 +334,8 @@ class Conferences:
             self.moving.add(call.id)
             conference = self._of.get(call.id)
             if conference is not None and died_at is not None:
-                segment, side = conference.segment, self.leg_of(call)
-                if segment is not None and side is not None and segment.backend == side.backend.name:
+                segment, place = conference.segment, self._place_of(call)
+                if segment is not None and place is not None and segment.backend == place.name:
                     self._end_segment(conference, died_at, cut=True)
 
     def end_move(self, call: Call) -> None:
@@ -351,15 +344,6 @@ class Conferences:
         conference = self._of.get(call.id)
         if conference is not None and not self.is_moving(conference):
             self.on_moved(conference)
-
-
-class _Side:
-    __slots__ = ("backend", "leg", "pool")
-
-    def __init__(self, leg: Leg, backend: Backend) -> None:
-        self.leg = leg
-        self.backend = backend
-        self.pool = backend.pool
 
 
 def _user(call: Call) -> str:

@@ -54,11 +54,9 @@ class Reunions:
         """Its two sides, when they are on two backends; of more calls nobody knows who talks to whom."""
         if bond.kind != PAIR or len(bond.calls) != 2:
             return []
-        found = ((call, self._conferences.leg_of(call)) for call in bond.calls.values())
-        sides = [(call, side.leg, side.backend) for call, side in found if side is not None]
-        if len(sides) < 2 or sides[0][2] is sides[1][2] or sides[0][2].pool != sides[1][2].pool:
-            return []
-        return sides
+        found = ((call, bond.leg_of(call)) for call in bond.calls.values())
+        sides = [(call, leg, leg.backend) for call, leg in found if leg is not None and leg.backend is not None]
+        return sides if len({backend for _, _, backend in sides}) == 2 else []
 
     def _due(self, bond: Bond) -> None:
         del self._alarms[bond]

@@ -4,6 +4,7 @@ a standby never meets the live call of a mate, and a pair that came to two backe
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.sim.acting import all_moved, both_modes, end_at
 from tests.sim.agents import Conversation
 from tests.sim.scenario import FIRST, PHONE, SECOND, THIRD, hears, play, until
 from tests.sim.test_bypass import AGENT_PHONE, pair, talk
-from tests.sim.world import World
+from tests.sim.world import NODE, World
 
 HOT: dict[str, Any] = {"standby": {"standby": "hot"}}
 
@@ -218,19 +219,47 @@ def test_a_pair_for_which_neither_backend_takes_calls_is_brought_together_as_soo
     assert play(script, patience_s=30.0) == []
 
 
+def refusing(world: World, address: str) -> tuple[list[float], Callable[[], None]]:
+    """The server refuses calls from now on: the times of it, and how to end that."""
+    times: list[float] = []
+    ua = world.servers[address].ua
+    usual = ua.on_invite
+
+    async def refuse(incoming: Incoming) -> None:
+        times.append(world.loop.time())
+        incoming.reject(486)
+
+    def end() -> None:
+        ua.on_invite = usual
+
+    ua.on_invite = refuse
+    return times, end
+
+
 def test_a_pair_stays_apart_while_the_one_backend_refuses_and_is_asked_again() -> None:
     async def script(world: World) -> None:
-        refused: list[float] = []
-
-        async def refuse(incoming: Incoming) -> None:
-            refused.append(world.loop.time())
-            incoming.reject(486)
-
         people = customer, agent = await apart(world)
-        usual, world.servers[SECOND].ua.on_invite = world.servers[SECOND].ua.on_invite, refuse
+        refused, end = refusing(world, SECOND)
         await asyncio.sleep(10.0)
         assert refused and not customer.ended and not agent.ended and hears(agent, FIRST)
-        world.servers[SECOND].ua.on_invite = usual
+        end()
         await until(lambda: talk(world, people), 60.0)
+
+    assert play(script) == []
+
+
+def test_who_cannot_join_his_mate_is_not_placed_at_the_carrier_that_the_mate_was_called_through() -> None:
+    async def script(world: World) -> None:
+        pairing = [(b"X-Aqueduct-Pair", b"pair1")]
+        dialled = world.servers[FIRST].call(f"sip:200@{NODE}", 1001, headers=pairing)
+        agent: Conversation = await world.on_server(FIRST, dialled)
+        takes_no_calls(world, "as1")
+        customer = await world.place(1, 0, headers=[(b"X-Bond", b"pair1")])
+        takes_calls(world, "as1")
+        refused, _ = refusing(world, FIRST)
+        await until(lambda: refused, 3.0)
+        await asyncio.sleep(10.0)
+        assert hears(customer, SECOND) and not agent.ended
+        assert [each.number for each in world.carrier.live] == [b"1001"]
 
     assert play(script) == []

@@ -203,6 +203,20 @@ def test_a_call_that_lives_here_is_not_taken_up_again() -> None:
     assert play(script) == []
 
 
+@pytest.mark.parametrize("pool", [[], ["old"]], ids=["not told", "renamed"])
+def test_whom_a_call_is_connected_to_is_known_whatever_the_pool_was_called(pool: list[str]) -> None:
+    async def script(world: World) -> None:
+        await world.place(1, headers=[(b"X-Bond", b"pair1")])
+        state = saved(world)
+        assert state["bond"] == ["Pair", b"pair1", "pbx"]
+        state["bond"][2:] = pool
+        await succeed(world, state)
+        (call,) = world.node.calls.live.values()
+        assert call.bond is not None and (call.bond.name, call.bond.pool) == (b"pair1", "pbx")
+
+    assert play(script) == []
+
+
 def test_the_carrier_of_a_snapshot_may_be_gone_from_the_configuration() -> None:
     async def script(world: World) -> None:
         await world.place_out(1, FIRST)

@@ -35,7 +35,8 @@ from tests.unit.sip.hand_stack import Bench, FakeFlow
 class Site:
     def __init__(self) -> None:
         backends = {name: {"address": f"192.0.2.{n}"} for n, name in enumerate(("as1", "as2"), 1)}
-        settings = Settings.model_validate({"pools": {"pbx": {"backends": backends}}, "routes": [{"pool": "pbx"}]})
+        pools = {"pbx": {"backends": backends}, "other": {"backends": {"os1": {"address": "192.0.2.3"}}}}
+        settings = Settings.model_validate({"pools": pools, "routes": [{"pool": "pbx"}]})
         media = DirectPlane(None, random.Random(1), "192.0.2.9")  # type: ignore[arg-type]  # it is never asked
         self.backends = Backends(settings)
         self.calls = Calls(settings, Bench().stack, self.backends, media, media, random.Random(1))
@@ -136,7 +137,7 @@ def test_who_is_missing_when_all_has_been_told_has_left(site: Site) -> None:
     calls = [site.call("c1"), site.call("c2"), site.call("c3")]
     site.seat("c1")
     site.seat("c2")
-    site.calls.pairs.join(calls[2], CONFERENCE, b"sales")  # known from SIP alone
+    site.calls.pairs.join(calls[2], CONFERENCE, b"sales", "pbx")  # known from SIP alone
     site.tell(Up("Asterisk", ""))
     site.seat("c1")
     assert len(site.conferences.get("pbx", "sales") or ()) == 3
@@ -176,6 +177,19 @@ def test_what_a_recording_is_called(file: str, name: str) -> None:
     assert recording_name(file, "sales") == name
 
 
+def test_conferences_of_one_name_in_two_pools_have_nothing_to_do_with_each_other(site: Site) -> None:
+    pool, call, stranger = site.backends.pools["pbx"], site.call("c1"), site.call("c2", "os1")
+    site.seat("c1")
+    site.seat("c2", backend="os1")
+    assert call.bond is not None and list(call.bond.mates(call)) == [] and len(site.conferences) == 2
+    site.conferences.begin_move([call], died_at=1.0)
+    site.calls.pairs.meet({"c1"}, alive=False)
+    assert call.bond.meets_at is None
+    assert site.conferences.prefer(pool, b"100") is site.backends.get("as1")
+    site.tell(ConferenceLeft("sales", "ch-c2"), backend="os1")
+    assert stranger.bond is None and call.bond is not None
+
+
 # Pairs
 
 
@@ -200,7 +214,7 @@ def test_a_third_one_or_a_stranger_makes_no_pair(site: Site) -> None:
 def test_a_pair_that_was_named_in_sip_keeps_its_name_and_ends_with_the_bridge(site: Site) -> None:
     calls = [site.call("c1"), site.call("c2")]
     for call in calls:
-        site.calls.pairs.join(call, PAIR, b"theirs")
+        site.calls.pairs.join(call, PAIR, b"theirs", "pbx")
     site.tell(ChannelUp("x", "c1-b1", "", ""), ChannelUp("y", "c2-b1", "", ""))
     site.tell(BridgeEntered("br", "x"), BridgeEntered("br", "y"))
     assert calls[0].bond is not None and calls[0].bond.name == b"theirs"
@@ -220,7 +234,7 @@ def test_the_end_of_a_bridge_on_the_backend_that_they_were_taken_from_parts_nobo
 
 def test_the_room_in_which_a_pair_is_connected_again_is_no_conference(site: Site) -> None:
     call = site.call("c1")
-    site.calls.pairs.join(call, PAIR, b"theirs")
+    site.calls.pairs.join(call, PAIR, b"theirs", "pbx")
     site.seat("c1", conference="pair-theirs")
     assert call.bond is not None and call.bond.kind == PAIR
 

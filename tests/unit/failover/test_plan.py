@@ -43,7 +43,7 @@ def call(name: str, state: str = TALKING, since: float = 0.0, sdp: bytes = SDP, 
 
 
 def bonded(made: Call, kind: str, name: bytes, conferences: Conferences | None = None, **flags: bool) -> Call:
-    made.bond = Bond(kind, name)
+    made.bond = Bond(kind, name, "pbx")
     if conferences is not None:
         conferences.bonded(made)
         for flag, value in flags.items():
