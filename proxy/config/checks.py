@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from proxy.config.provision import PLACE_NAME
 from proxy.config.settings import MediaMode, PoolSettings, Settings
 from proxy.config.values import WILDCARDS
 from proxy.net.api import Address
 
-_HEADER_NAME = re.compile(r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"), "the name of a header, without colon"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*"), "the name of a variable, like AMI_SECRET"
+_PLACE = re.compile(PLACE_NAME), "capital letters, digits and underscores, as between the @ of a template"
 
 KeyPath = tuple[str | int, ...]
 Problem = tuple[KeyPath, str]
@@ -26,6 +29,10 @@ def cross_checks(settings: Settings) -> Iterator[Problem]:
     yield from _sip(settings)
     yield from _media(settings)
     yield from _rtpengines(settings)
+    if settings.recordings.folders and not settings.uses_media("relay"):
+        yield ("recordings", "folders"), "none: without media: relay nothing of a recording is kept"
+    for index, webhook in enumerate(settings.alerts.webhooks):
+        yield from _names(("alerts", "webhooks", index, "headers"), webhook.headers, _HEADER)
     yield from _backends(settings)
     for name, pool in settings.pools.items():
         yield from _pool(("pools", name), pool)
@@ -33,6 +40,13 @@ def cross_checks(settings: Settings) -> Iterator[Problem]:
         yield from _control(("pools", name), pool)
         yield from _standby(("pools", name), pool, pool.media or settings.media.mode)
     yield from _routes(settings)
+
+
+def _names(path: KeyPath, names: Iterable[str], kind: tuple[re.Pattern[str], str]) -> Iterator[Problem]:
+    pattern, expected = kind
+    for name in names:
+        if not pattern.fullmatch(name):
+            yield (*path, name), expected
 
 
 def _sip(settings: Settings) -> Iterator[Problem]:
@@ -126,8 +140,17 @@ def _power(path: KeyPath, pool: PoolSettings) -> Iterator[Problem]:
     for name, backend in pool.backends.items():
         here: KeyPath = (*path, "backends", name)
         power = backend.power
-        if power is not None and len(power.kinds) != 1:
-            yield (*here, "power"), "exactly one of exec, systemd, docker and http"
+        if power is not None:
+            if len(power.kinds) != 1:
+                yield (*here, "power"), "exactly one of exec, systemd, docker and http"
+            if power.exec is not None:
+                yield from _names((*here, "power", "exec", "environment"), power.exec.environment, _VARIABLE)
+            if power.http is not None:
+                yield from _names((*here, "power", "http", "headers"), power.http.headers, _HEADER)
+        if backend.provision is not None:
+            yield from _names((*here, "provision", "values"), backend.provision.values, _PLACE)
+        if backend.parity is not None and not backend.parity.sources:
+            yield (*here, "parity"), "at least one of files, command, url and required"
         if backend.standby == "cold":
             if backend.role != "backup":
                 yield (*here, "standby"), "warm: only a backup can be cold"
@@ -175,9 +198,7 @@ def _standby(path: KeyPath, pool: PoolSettings, mode: MediaMode) -> Iterator[Pro
     elif pool.hot_for:
         yield (*path, "hot_for"), "no rules with standby: warm"
     for index, rule in enumerate(pool.hot_for):
-        for header in rule.header:
-            if not _HEADER_NAME.match(header):
-                yield (*path, "hot_for", index, "header", header), "the name of a header, without colon"
+        yield from _names((*path, "hot_for", index, "header"), rule.header, _HEADER)
 
 
 def _routes(settings: Settings) -> Iterator[Problem]:
@@ -187,9 +208,7 @@ def _routes(settings: Settings) -> Iterator[Problem]:
         for key, pool in (("pool", route.pool), ("from_pool", route.from_pool)):
             if pool is not None and pool not in settings.pools:
                 yield (*path, key), f"the name of a pool ({', '.join(known)}){near(pool, known)}"
-        for header in route.header:
-            if not _HEADER_NAME.match(header):
-                yield (*path, "header", header), "the name of a header, without colon"
+        yield from _names((*path, "header"), route.header, _HEADER)
         anything = route.from_pool is None and route.source is None and route.user is None and not route.header
         if anything and index < len(settings.routes) - 1:
             yield path, "conditions: this route takes everything, so those below it are never reached"

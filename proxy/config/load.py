@@ -1,7 +1,7 @@
 """From YAML text to `Settings`, or to located faults: file, line, column, key path, value, expectation.
 
 All faults of a file are reported at once. Scalars may name the environment, `${NAME}` or `${NAME:-default}`, and a file
-whose text they are, `${file:/run/secrets/name}`; what came from there stands in no fault.
+whose text they are, `${file:/run/secrets/name}`; what came from there stands in no fault, and no secret does.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 
 from proxy.config.checks import KeyPath, cross_checks, near
+from proxy.config.section import NAME_PATTERN
 from proxy.config.settings import Settings
 
 _NAME_EXPECTED = "a name of letters, digits, dot, dash and underscore that starts with a letter"
@@ -211,7 +212,7 @@ def _fault(detail: ErrorDetails, root: yaml.Node, file: str) -> Fault:
         "string_type": "text",
         "path_type": "a path",
         "bool_parsing": "true or false",
-        "string_pattern_mismatch": _NAME_EXPECTED,
+        "string_pattern_mismatch": _expected_of(context.get("pattern", "")),
     }.get(kind) or detail["msg"].removeprefix("Input should be ")
     if kind == "literal_error":
         allowed = re.findall(r"'([^']*)'", expected)
@@ -219,17 +220,28 @@ def _fault(detail: ErrorDetails, root: yaml.Node, file: str) -> Fault:
     return _located(root, path, file, expected)
 
 
+def _expected_of(pattern: str) -> str:
+    return _NAME_EXPECTED if pattern == NAME_PATTERN else f"text that matches {pattern}"
+
+
 def _keys_at(path: KeyPath) -> list[str]:
-    """The keys that are allowed below `path`, read from the models."""
+    """The keys that are allowed below `path`."""
+    section = section_of(_kind_at(path))
+    return list(section.model_fields) if section is not None else []
+
+
+def _kind_at(path: KeyPath) -> Any:
+    """The kind of what is at `path`, read from the models; None: nothing is known there."""
     where: Any = Settings
     for key in path:
-        if isinstance(where, type) and issubclass(where, BaseModel):
-            field = where.model_fields.get(str(key))
+        section = section_of(where)
+        if section is not None:
+            field = section.model_fields.get(str(key))
             where = field.annotation if field else None
-            where = section_of(where) or where
         else:  # dict[Name, Section] or tuple[Section, ...]
-            where = next((a for a in get_args(where) if isinstance(a, type) and issubclass(a, BaseModel)), None)
-    return list(where.model_fields) if isinstance(where, type) and issubclass(where, BaseModel) else []
+            place = {dict: 1, tuple: 0}.get(get_origin(where))
+            where = None if place is None else get_args(where)[place]
+    return where
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
@@ -249,7 +261,7 @@ def _located(root: yaml.Node, path: KeyPath, file: str, expected: str, at_key: b
         key_node, node = step
         mark = (key_node if at_key and key is path[-1] else node).start_mark
     value = None
-    if found and not at_key and isinstance(node, yaml.ScalarNode):
+    if found and not at_key and isinstance(node, yaml.ScalarNode) and _kind_at(path) is not SecretStr:
         value = repr(str(vars(node).get(_WRITTEN, node.value))[:60])
     return Fault(file, mark.line + 1, mark.column + 1, _dotted(path), value, expected)
 

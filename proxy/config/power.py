@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 
 from proxy.config.section import Section
-from proxy.config.values import CommandValue, UrlValue
+from proxy.config.values import CommandValue, ContainerValue, UnitValue, UrlValue
 
 
 class ExecSettings(Section):
@@ -35,8 +35,8 @@ class ExecSettings(Section):
 class SystemdSettings(Section):
     """A unit of systemd, over D-Bus."""
 
-    unit: str = Field(pattern=r"^[A-Za-z0-9:_.@\\-]+\.(service|target)$")
-    """Name of the unit: asterisk.service."""
+    unit: UnitValue
+    """Name of the unit."""
     bus: str = "unix:path=/run/dbus/system_bus_socket"
     """D-Bus address of the bus that systemd is on."""
     timeout_s: float = Field(default=90, ge=0.1, le=600)
@@ -46,7 +46,7 @@ class SystemdSettings(Section):
 class DockerSettings(Section):
     """A container of a Docker engine, which is there already; it is started and stopped, never made."""
 
-    container: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]+$")
+    container: ContainerValue
     """Its name or id."""
     socket: Path = Path("/var/run/docker.sock")
     """The engine's socket."""

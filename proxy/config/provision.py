@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr
 from proxy.config.section import Section
 from proxy.config.values import CommandValue, UrlValue
 
+PLACE_NAME = r"[A-Z][A-Z0-9_]*"
+
 
 class ProvisionSettings(Section):
     """What is written before it is started by us (docs/power.md). Files of this machine, or of one mounted here."""
@@ -37,3 +39,7 @@ class ParitySettings(Section):
     """Time between two looks."""
     timeout_s: float = Field(default=10, ge=0.1, le=600)
     """Within this the command, or the URL, must have answered."""
+
+    @property
+    def sources(self) -> list[str]:
+        return [key for key in ("files", "command", "url", "required") if getattr(self, key)]

@@ -96,8 +96,9 @@ def parse_folder(value: Any) -> Folder:
         return value
     there, equals, here = str(value).partition("=")
     folder = Folder(there.rstrip("/") or there, here if equals else there)
-    if not folder.there.startswith("/") or not folder.here.startswith("/"):
-        raise ValueError("an absolute path, or two like /var/spool/asterisk/monitor=/mnt/recordings")
+    unknown = re.search(r"[{}]", folder.there + folder.here.replace("{backend}", ""))
+    if unknown or not folder.there.startswith("/") or not folder.here.startswith("/"):
+        raise ValueError("an absolute path, or two like /var/spool/asterisk/monitor=/mnt/{backend}")
     return folder
 
 
@@ -179,22 +180,42 @@ def parse_pattern(value: Any) -> re.Pattern[str]:
 
 def parse_command(value: Any) -> tuple[str, ...]:
     """A program and its arguments: a list of them, or a line with the quotes of a shell and nothing else of it."""
+    expected = 'a program and its arguments, like /usr/local/bin/start-as2 --now or ["/bin/x", "a b"]'
     try:
-        words = shlex.split(value) if isinstance(value, str) else [str(each) for each in value]
-    except (TypeError, ValueError):
-        raise ValueError(
-            'a program and its arguments, like /usr/local/bin/start-as2 --now or ["/bin/x", "a b"]'
-        ) from None
-    if not words or not words[0]:
-        raise ValueError("a program and its arguments")
-    return tuple(words)
+        words = shlex.split(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError(expected) from None
+    if not isinstance(words, list | tuple) or not words or not words[0]:
+        raise ValueError(expected)
+    if not all(isinstance(word, str | int | float) and not isinstance(word, bool) for word in words):
+        raise ValueError(expected)
+    return tuple(map(str, words))
 
 
 def parse_url(value: Any) -> str:
     """An absolute URL of http or https."""
-    parts = urlsplit(str(value))
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    text = str(value)
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # brackets without an address, a port that is none
+        good = False
+    if not good or re.search(r"\s", text):
         raise ValueError("a URL like https://192.0.2.1:8443/start")
+    return text
+
+
+def parse_unit(value: Any) -> str:
+    """systemd.unit(5): letters, digits and `:-_.\\`, `@` before an instance; only what can be started and stopped."""
+    if not re.fullmatch(r"[A-Za-z0-9:_.@\\-]+\.(service|target)", str(value)):
+        raise ValueError("the name of a service or target, like asterisk.service")
+    return str(value)
+
+
+def parse_container(value: Any) -> str:
+    """What Docker takes as the name of a container, or its id."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]+", str(value)):
+        raise ValueError("the name or id of a container, like asterisk2")
     return str(value)
 
 
@@ -224,4 +245,6 @@ FolderValues = Annotated[tuple[FolderValue, ...], BeforeValidator(one_or_more)]
 NetworkValue = Annotated[Network, BeforeValidator(parse_network), _AS_TEXT, Like("10.0.0.0/8")]
 PatternValue = Annotated[re.Pattern[str], BeforeValidator(parse_pattern), _AS_TEXT, Like("^9.*")]
 CommandValue = Annotated[tuple[str, ...], BeforeValidator(parse_command), Like("/usr/local/bin/start-as2 --now")]
+UnitValue = Annotated[str, BeforeValidator(parse_unit), Like("asterisk.service")]
+ContainerValue = Annotated[str, BeforeValidator(parse_container), Like("asterisk2")]
 UrlValue = Annotated[str, BeforeValidator(parse_url), Like("https://192.0.2.1:8443/start")]

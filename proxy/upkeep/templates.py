@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-_PLACE = re.compile(r"@([A-Z][A-Z0-9_]*)@")
+from proxy.config.provision import PLACE_NAME
+
+_PLACE = re.compile(f"@({PLACE_NAME})@")
 _NEW_MODE = 0o640
 
 

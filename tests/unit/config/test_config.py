@@ -77,6 +77,12 @@ def test_a_name_that_is_a_number_is_named_at_its_place() -> None:
     assert "starts with a letter" in fault.expected
 
 
+def test_text_that_is_no_name_is_not_said_to_be_one() -> None:
+    (fault,) = faults_of("{interval_ms: 50,", "{synthetic: {extension: a@b}, interval_ms: 50,")
+    assert (fault.key, fault.value) == ("pools.pbx.health.synthetic.extension", "'a@b'")
+    assert fault.expected == r"text that matches ^[^\s@<>;?]+$"
+
+
 def test_a_good_file_becomes_settings() -> None:
     settings = parse(GOOD)
 

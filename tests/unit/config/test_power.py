@@ -49,6 +49,44 @@ def test_a_backend_has_one_driver() -> None:
     assert 'did you mean "systemd"' in fault("power: {systmd: {unit: asterisk.service}}")
 
 
+@pytest.mark.parametrize(
+    ("as2", "key", "expected"),
+    [
+        ("power: {systemd: {unit: asterisk}}", "power.systemd.unit", "a service or target, like asterisk.service"),
+        ("power: {docker: {container: a/b}}", "power.docker.container", "the name or id of a container"),
+        ("power: {http: {start: 'http://a:99999', stop: 'http://a'}}", "power.http.start", "a URL like https://"),
+        ("power: {http: {start: 'http://a', stop: 'http://[::1'}}", "power.http.stop", "a URL like https://"),
+        ("power: {http: {start: 'http://a b', stop: 'http://a'}}", "power.http.start", "a URL like https://"),
+        ("power: {exec: {start: [/a, null], stop: /b}}", "power.exec.start", "a program and its arguments"),
+        ("power: {exec: {start: {a: b}, stop: /b}}", "power.exec.start", "a program and its arguments"),
+        ("role: backup, parity: {url: 'ftp://a'}", "parity.url", "a URL like https://"),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_key_with_what_was_expected(as2: str, key: str, expected: str) -> None:
+    told = fault(as2)
+    assert told.startswith("aqueduct.yaml:6:") and f" pools.pbx.backends.as2.{key}: " in told and expected in told
+
+
+@pytest.mark.parametrize(
+    ("as2", "key", "expected"),
+    [
+        ("power: {exec: {start: /a, stop: /b, environment: {A=B: hush}}}", "environment.A=B", "the name of a variable"),
+        ("power: {http: {start: 'http://a', stop: 'http://a', headers: {'X Y': hush}}}", "X Y", "the name of a header"),
+        ("provision: {values: {secret: hush}}", "provision.values.secret", "capital letters, digits and underscores"),
+        ("provision: {values: {SECRET: [hush]}}", "provision.values.SECRET", "text"),
+        ("control: {protocol: ami, user: lab, secret: 4711}", "control.secret", "text"),
+    ],
+)
+def test_a_fault_of_a_secret_does_not_tell_it(as2: str, key: str, expected: str) -> None:
+    told = fault(as2)
+    assert f"{key}: expected {expected}" in told and "hush" not in told and "4711" not in told
+
+
+def test_parity_looks_at_something_and_compares_with_a_primary() -> None:
+    assert "parity: expected at least one of files, command, url and required" in fault("role: primary, parity: {}")
+    assert "parity: expected parity on a primary too" in fault("role: backup, parity: {files: {a: /a}}")
+
+
 def test_a_cold_standby_is_a_backup_that_can_be_started_in_time() -> None:
     assert good(f"role: backup, standby: cold, {EXEC}").pools["pbx"].backends["as2"].standby == "cold"
     assert "only a backup can be cold" in fault(f"standby: cold, {EXEC}")
