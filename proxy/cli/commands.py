@@ -7,11 +7,18 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli.common import app, console
+from proxy.cli import demo, look, orders, recording, rolling, rosters, run
+from proxy.cli.common import console
 
-from proxy.cli import run, look, rosters, orders, rolling, recording, demo  # isort: skip  # noqa: F401
-
-__all__ = ["app"]
+app = typer.Typer(
+    add_completion=True, no_args_is_help=True, help="A SIP/RTP failover proxy: when a backend dies, its calls go on."
+)
+for command in (
+    run.run, run.check, look.status, look.calls, look.failovers, rosters.conferences, orders.drain, orders.ready,
+    orders.failover, rolling.rolling_restart, demo.demo,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(recording.recording, name="recording")
 
 
 def _version(wanted: bool) -> None:

@@ -1,4 +1,4 @@
-"""What the commands share: the application, its consoles and exit codes, the way to the node.
+"""What the commands share: consoles and exit codes, the way to the node.
 
 Text is for people: on a terminal it keeps to its width; into a pipe it goes as it is, a line a thing.
 """
@@ -17,9 +17,6 @@ from rich.console import Console
 from proxy.admin.control import ControlError, ask, control_path
 from proxy.config import ConfigError, Settings, load
 
-app = typer.Typer(
-    add_completion=True, no_args_is_help=True, help="A SIP/RTP failover proxy: when a backend dies, its calls go on."
-)
 console = Console(highlight=False, markup=False, soft_wrap=True)
 errors = Console(stderr=True, highlight=False, markup=False, soft_wrap=True, style="red")
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from proxy.admin.control import ControlError
-from proxy.cli.common import FAILED, AsJson, app, errors, print_json
+from proxy.cli.common import FAILED, AsJson, errors, print_json
 
 
 class Strike(StrEnum):
@@ -20,7 +20,6 @@ class Strike(StrEnum):
     STOP = "stop"
 
 
-@app.command()
 def demo(
     as_json: AsJson = False,
     asterisk: Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from proxy.cli.common import DEFAULT_CONFIG, AsJson, Config, app, ask_node, console, print_json
+from proxy.cli.common import DEFAULT_CONFIG, AsJson, Config, ask_node, console, print_json
 from proxy.cli.reports import print_report
 from proxy.cli.tables import Column, print_table
 from proxy.cli.words import clock, lasting, number_of, or_dash
@@ -17,7 +17,6 @@ from proxy.text import counted
 _STYLES = {"up": "green", "down": "bold red", "unknown": "dim"}
 
 
-@app.command()
 def status(
     config: Config = DEFAULT_CONFIG,
     as_json: AsJson = False,
@@ -97,7 +96,6 @@ def troubles(status: dict[str, Any]) -> Iterator[str]:
             yield f"{place}: {told}"
 
 
-@app.command()
 def calls(config: Config = DEFAULT_CONFIG, as_json: AsJson = False) -> None:
     """Live calls."""
     rows = ask_node(config, "calls")
@@ -121,7 +119,6 @@ def call_columns(rows: list[dict[str, Any]]) -> Iterator[Column]:
     yield Column("caller", [row["legs"][0]["peer"] for row in rows], 2)
 
 
-@app.command()
 def failovers(
     config: Config = DEFAULT_CONFIG,
     as_json: AsJson = False,

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from proxy.cli.common import DEFAULT_CONFIG, Config, app, ask_node, console
+from proxy.cli.common import DEFAULT_CONFIG, Config, ask_node, console
 from proxy.text import counted
 
 Backend = Annotated[str, typer.Argument(help="Its name.")]
 
 
-@app.command()
 def drain(
     backend: Backend,
     config: Config = DEFAULT_CONFIG,
@@ -27,7 +26,6 @@ def drain(
         warn(report)
 
 
-@app.command()
 def ready(backend: Backend, config: Config = DEFAULT_CONFIG) -> None:
     """Give a backend calls again."""
     told = ask_node(config, "ready", backend=backend)
@@ -38,7 +36,6 @@ def ready(backend: Backend, config: Config = DEFAULT_CONFIG) -> None:
         console.print(f"{backend} is ready, but down ({why}): it gets calls when it is well")
 
 
-@app.command()
 def failover(backend: Backend, config: Config = DEFAULT_CONFIG) -> None:
     """Treat a backend as dead, now: fence it and move its calls."""
     report = ask_node(config, "failover", backend=backend)

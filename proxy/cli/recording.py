@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli.common import FAILED, app, console, errors
+from proxy.cli.common import FAILED, console, errors
 
 recording = typer.Typer(help="Recordings that more than one backend has written.", no_args_is_help=True)
-app.add_typer(recording, name="recording")
 
 
 @recording.command()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from proxy.cli.common import DEFAULT_CONFIG, FAILED, AsJson, Config, app, ask_node, console, errors, print_json
+from proxy.cli.common import DEFAULT_CONFIG, FAILED, AsJson, Config, ask_node, console, errors, print_json
 from proxy.cli.tables import Column, print_table
 from proxy.cli.words import or_dash
 from proxy.text import counted
@@ -19,7 +19,6 @@ from proxy.text import counted
 LOOK_S = 0.3
 
 
-@app.command("rolling-restart")
 def rolling_restart(
     pool: Annotated[str, typer.Argument(help="Its name.")],
     config: Config = DEFAULT_CONFIG,

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from proxy.cli.common import DEFAULT_CONFIG, AsJson, Config, app, ask_node, console, print_json
+from proxy.cli.common import DEFAULT_CONFIG, AsJson, Config, ask_node, console, print_json
 from proxy.cli.tables import Column, print_table
 from proxy.cli.words import number_of
 from proxy.text import counted
 
 
-@app.command()
 def conferences(
     config: Config = DEFAULT_CONFIG,
     as_json: AsJson = False,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from media.api import MediaError
-from proxy.cli.common import DEFAULT_CONFIG, FAILED, Config, app, console, errors, load_settings
+from proxy.cli.common import DEFAULT_CONFIG, FAILED, Config, console, errors, load_settings
 from proxy.text import counted
 
 
@@ -22,7 +22,6 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
-@app.command()
 def run(
     config: Config = DEFAULT_CONFIG,
     log_level: Annotated[LogLevel, typer.Option(help="What is logged, to standard error.")] = LogLevel.INFO,
@@ -50,7 +49,6 @@ def _runner() -> Any:
     return uvloop.run
 
 
-@app.command()
 def check(config: Config = DEFAULT_CONFIG) -> None:
     """Check the configuration: each fault with its line, key and what was expected."""
     settings = load_settings(config)
