@@ -27,26 +27,28 @@ def rolling_restart(
 ) -> None:
     """Restart all backends of a pool, one after the other, without losing a call."""
     told = ask_node(config, "rolling-restart", pool=pool, drain_s=drain_s)
-    seen = 0
-    while True:
-        if not as_json:
-            for at_s, what in told["timeline"][seen:]:
-                console.print(f"{at_s:>8.2f} s  {what}")
-            seen = len(told["timeline"])
-        if told["outcome"] != "running":
-            break
+    seen = 0 if as_json else print_timeline(told, 0)
+    while told["outcome"] == "running":
         try:
             time.sleep(LOOK_S)
+            told = ask_node(config, "rolling", pool=pool)
         except KeyboardInterrupt:
             errors.print("stopping before the next backend")
-            ask_node(config, "rolling-stop", pool=pool)
-        told = ask_node(config, "rolling", pool=pool)
+            told = ask_node(config, "rolling-stop", pool=pool)
+        seen = seen if as_json else print_timeline(told, seen)
     if as_json:
         print_json(told)
     else:
         print_outcome(told)
     if told["outcome"] != "done":
         raise typer.Exit(FAILED)
+
+
+def print_timeline(told: dict[str, Any], seen: int) -> int:
+    """What is new in it; how much there is."""
+    for at_s, what in told["timeline"][seen:]:
+        console.print(f"{at_s:>8.2f} s  {what}")
+    return len(told["timeline"])
 
 
 def print_outcome(told: dict[str, Any]) -> None:
