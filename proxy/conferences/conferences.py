@@ -59,7 +59,6 @@ class Conferences:
         # A segment of its recording has begun, or ended.
         self.on_segment: Callable[[Conference, Segment], None] = lambda conference, segment: None
         self.on_moved: Callable[[Conference], None] = lambda conference: None  # all that could be carried over are
-        self.on_split: Callable[[Conference], None] = lambda conference: None  # it may have parts on two backends
         calls.on_conference = self._told
         calls.prefer = self.prefer
 
@@ -121,7 +120,6 @@ class Conferences:
         if bond.leg_of(call) is call.b:
             self._users.setdefault((bond.pool, _user(call)), Counter())[conference.name] += 1
         self.on_changed(conference)
-        self.on_split(conference)
 
     def _leave(self, call: Call, conference: Conference) -> None:
         del self._of[call.id]

@@ -11,11 +11,12 @@ import asyncio
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from proxy.backends import Admin, Backend, Backends, Verdict
 from proxy.calls import TALKING, Call, Calls, Leg
+from proxy.calls.pairs import Bond
 from proxy.conferences import Conference, Conferences, Rebuilt, put_right
 from proxy.failover.bypass import Bypasses
 from proxy.failover.pace import Pace
@@ -24,7 +25,6 @@ from proxy.failover.policy import Refusal, RefusedOrder, decide
 from proxy.failover.recovery import Recovery
 from proxy.failover.report import ENDED, LOST, MOVED, STAYED, CallResult, Report
 from proxy.failover.reunions import Reunions
-from proxy.failover.splits import Splits
 from proxy.failover.standbys import Standbys
 from proxy.health import Health, VerdictChanged
 from proxy.sip.dialog import Dialog
@@ -67,8 +67,6 @@ class Failovers:
         calls.on_bonded = self._bonded
         calls.on_waiting = self.standbys.renew
         conferences.on_moved = self._conference_moved
-        self.splits = Splits(conferences, self._join, loop)
-        conferences.on_split = self.splits.look
         self.reunions = Reunions(conferences, self._reunite, loop)
         calls.on_ended = self._ended
 
@@ -303,23 +301,15 @@ class Failovers:
     def _conference_moved(self, conference: Conference) -> None:
         """Nobody of it is on his way any more: look whether it is as it was, without waiting for other calls."""
         self._rebuilding[conference] = self._loop.create_task(put_right(self._conferences, conference))
-        self.splits.look(conference)
 
-    async def _join(self, conference: Conference, backend: Backend, calls: Iterable[Call]) -> None:
-        """The part of a conference that is on `backend` is moved to the rest of it."""
-        found = ((call, call.leg_on(backend)) for call in calls)
+    async def _reunite(self, bond: Bond, source: Backend, target: Backend, calls: list[Call]) -> None:
+        """Calls of a bond that are on `source` are moved to where the others are."""
+        found = ((call, call.leg_on(source)) for call in calls)
         steps = [Step(call, leg, kind_of(call), joins=True) for call, leg in found if leg is not None]
-        report = self.open_report(
-            "split conference", backend.name, backend.pool, conference.name, len(steps), alive=True
-        )
-        await self._move(report, backend, steps)
-
-    async def _reunite(self, call: Call, leg: Leg, backend: Backend) -> None:
-        """One call of a pair is moved to where the other one is."""
-        assert call.bond is not None
-        report = self.open_report("split pair", backend.name, backend.pool, str(call.bond), 1, alive=True)
-        await self._move(report, backend, [Step(call, leg, kind_of(call), joins=True)])
-        self._take_leave(backend)
+        cause, name = f"split {bond.kind.lower()}", bond.name.decode(errors="replace")
+        report = self.open_report(cause, source.name, source.pool, name, len(steps), alive=True)
+        await self._move(report, source, steps)
+        self._take_leave(source)
 
     async def _rebuilt(self, report: Report, steps: list[Step]) -> None:
         """What became of the conferences of these calls."""
@@ -384,6 +374,5 @@ class Failovers:
             task.cancel()
         if self._tasks:
             await asyncio.gather(*self._tasks, *self._rebuilding.values(), return_exceptions=True)
-        await self.splits.close()
         await self.reunions.close()
         await self.standbys.close()

@@ -154,7 +154,7 @@ def test_without_that_rule_callers_of_one_conference_are_spread() -> None:
     async def script(world: World) -> None:
         two_primaries(world)
         world.node.calls.prefer = lambda pool, user: None
-        world.node.conferences.on_split = lambda conference: None
+        world.node.failovers.reunions.look = lambda call: None  # type: ignore[method-assign]
         for number in range(12):
             await join(world, number)
         assert min(len(flags_at(world, address)) for address in (FIRST, SECOND)) > 0
@@ -182,6 +182,22 @@ def test_a_split_conference_is_joined_where_most_are(locked: bool) -> None:
         (report,) = world.node.failovers.reports
         assert (report.cause, report.count("moved")) == ("split conference", 2)
         assert world.servers[FIRST].locked == ({CONFERENCE} if locked else set())
+
+    assert play(script) == []
+
+
+def test_a_split_conference_is_joined_where_calls_are_taken() -> None:
+    async def script(world: World) -> None:
+        world.node.calls.prefer = lambda pool, user: None
+        people = [await join(world, number) for number in range(3)]
+        first = world.node.backends.get("as1")
+        assert first is not None
+        world.node.failovers.drain(first, move=False)
+        people += [await join(world, number) for number in (3, 4)]
+        assert len(flags_at(world, FIRST)) == 3 and len(flags_at(world, SECOND)) == 2
+        await until(lambda: len(flags_at(world, SECOND)) == 5, 3.0)
+        await until(lambda: all_moved(world) and all(hears(each, SECOND) for each in people), 3.0)
+        assert not flags_at(world, FIRST)
 
     assert play(script) == []
 
