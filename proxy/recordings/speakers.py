@@ -87,6 +87,8 @@ class Speakers:
         """Take what the relay has kept since the last time."""
         for call, media in {speaker.call: speaker.media for speaker in self._of.values()}.items():
             here = {each.leg: each for each in self._of.values() if each.call == call}
+            if not here:
+                continue  # he was forgotten while others were asked for
             since = min(each.packets[-1][0] if each.packets else 0.0 for each in here.values())
             try:
                 kept = await media.kept(call, since)
