@@ -10,6 +10,10 @@ from dataclasses import dataclass
 Packet = tuple[float, bytes]  # when it came, and RTP
 
 
+class RepairFailed(Exception):
+    """The text says why."""
+
+
 @dataclass(slots=True)
 class Voice:
     """What was kept of one speaker. `hushed`: when he was muted. `instead_of`: the name of another voice, whose place

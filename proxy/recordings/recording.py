@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from proxy.recordings import manifest
-from proxy.recordings.job import Job, Repaired
+from proxy.recordings.job import Job, Repaired, RepairFailed
 from proxy.recordings.kinds import samples_in
-from proxy.recordings.manifest import Manifest, Segment, wall_time
+from proxy.recordings.manifest import Manifest, ManifestError, Segment, wall_time
 from proxy.recordings.speakers import Speakers
-from proxy.recordings.worker import RepairFailed
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +49,7 @@ class Part:
     before: int = 0
     ended_at: float | None = None
     cut: bool = False
+    following: Part | None = None
 
 
 class Recording:
@@ -70,7 +70,7 @@ class Recording:
         self._counts = counts
         self._loop = loop
         self._work: asyncio.Task[None] | None = None  # the last thing to be done, which waits for those before it
-        self._tail: asyncio.Task[None] | None = None
+        self._cuts: set[asyncio.Task[None]] = set()  # that are not whole yet
         self._do(self._take_up)
 
     @property
@@ -100,7 +100,10 @@ class Recording:
         if self.goes_on:
             self.end(began_at, cut=False)
         entry = Segment(number, self._relative(file), manifest.BACKEND, backend, self._wall(began_at))
-        self.part = part = Part(entry, file, began_at, seek)
+        part = Part(entry, file, began_at, seek)
+        if self.part is not None:
+            self.part.following = part
+        self.part = part
         self.manifest.segments.append(entry)
         self._do(lambda: self._look(part))
         self.belongs(calls)
@@ -122,7 +125,9 @@ class Recording:
         if cut:
             self._counts["cut"] += 1
             log.warning("recording=%s backend=%s segment=%d is cut", self.name, part.entry.backend, part.entry.number)
-            self._tail = self._loop.create_task(self._make_whole(part))
+            task = self._loop.create_task(self._make_whole(part))
+            self._cuts.add(task)
+            task.add_done_callback(self._made_whole)
         else:
             self._do(lambda: self._measure(part))
 
@@ -131,8 +136,8 @@ class Recording:
 
     async def close(self) -> None:
         """What is being repaired is waited for; what goes on is left as it is."""
-        if self._tail is not None:
-            await asyncio.wait((self._tail,))
+        if self._cuts:
+            await asyncio.wait(self._cuts)
         if self._work is not None:
             await asyncio.wait((self._work,))
 
@@ -144,10 +149,11 @@ class Recording:
 
     async def _make_whole(self, part: Part) -> None:
         following = await self._await_next(part)
-        self._do(lambda: self._repaired(part, following))
-        if self._work is not None:
-            await asyncio.wait((self._work,))
-        if self.part is following or following is None:
+        await asyncio.wait((self._do(lambda: self._repaired(part, following)),))
+
+    def _made_whole(self, task: asyncio.Task[None]) -> None:
+        self._cuts.discard(task)
+        if not self._cuts:
             self.speakers.clear()
 
     async def _await_next(self, part: Part) -> Part | None:
@@ -155,16 +161,13 @@ class Recording:
         until = self._loop.time() + self._wait_s
         while True:
             await self.speakers.collect()
-            following = self._after(part)
+            following = part.following
             if following is not None and await self._readable(following):
                 return following
             nobody = all(each.left_at is not None for each in self.speakers)
             if (following is None and nobody) or self._loop.time() > until:
                 return following
             await asyncio.sleep(POLL_S)
-
-    def _after(self, part: Part) -> Part | None:
-        return self.part if self.part is not part else None
 
     async def _readable(self, part: Part) -> bool:
         await self._settle(part)
@@ -231,15 +234,16 @@ class Recording:
 
     # -- one thing after the other
 
-    def _do(self, work: Callable[[], Awaitable[None]]) -> None:
+    def _do(self, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         self._work = self._loop.create_task(self._after_work(self._work, work))
+        return self._work
 
     async def _after_work(self, before: asyncio.Task[None] | None, work: Callable[[], Awaitable[None]]) -> None:
         if before is not None:
             await asyncio.wait((before,))
         try:
             await work()
-        except Exception as error:  # the fault of one recording stays with it
+        except (OSError, ManifestError) as error:
             self._counts["manifest_errors"] += 1
             log.error("recording=%s manifest=%s: %r", self.name, self.file, error)
 

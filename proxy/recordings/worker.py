@@ -14,27 +14,26 @@ from typing import Any
 
 import msgpack
 
-from proxy.recordings.job import Job, Repaired, Voice
+from proxy.recordings.job import Job, Repaired, RepairFailed, Voice
 
 TIMEOUT_S = 60.0
 NICENESS = 10
 
 
-class RepairFailed(Exception):
-    """The text says why."""
-
-
-async def repair(job: Job) -> Repaired:
+async def repair(job: Job, timeout_s: float = TIMEOUT_S) -> Repaired:
     """Raises RepairFailed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "proxy.recordings.worker",
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
     try:
-        async with asyncio.timeout(TIMEOUT_S):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "proxy.recordings.worker",
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    except OSError as error:
+        raise RepairFailed(f"{job.file}: no process for it: {error}") from error
+    try:
+        async with asyncio.timeout(timeout_s):
             said, problem = await process.communicate(msgpack.packb(asdict(job)))
     except TimeoutError:
-        raise RepairFailed(f"{job.file}: not done within {TIMEOUT_S:.0f} s") from None
+        raise RepairFailed(f"{job.file}: not done within {timeout_s:.0f} s") from None
     finally:
         if process.returncode is None:
             process.kill()

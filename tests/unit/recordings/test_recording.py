@@ -16,11 +16,10 @@ import pytest
 from media.api import Kept
 from proxy.recordings import files, manifest
 from proxy.recordings import recording as module
-from proxy.recordings.job import Job, Repaired
+from proxy.recordings.job import Job, Repaired, RepairFailed
 from proxy.recordings.join import joined
-from proxy.recordings.recording import Recording
+from proxy.recordings.recording import HEAD_BYTES, Recording
 from proxy.recordings.repair import repair as work
-from proxy.recordings.worker import RepairFailed
 from tests.testbed.recorded import missing
 from tests.unit.recordings.voices import Mixer, Speaker, speech
 
@@ -173,6 +172,69 @@ def test_what_cannot_be_repaired_is_said_in_the_manifest(tmp_path: Path) -> None
     run(test())
 
 
+def test_the_backup_dies_while_the_first_one_is_made_whole_and_all_hang_up(tmp_path: Path) -> None:
+    async def test() -> None:
+        now = asyncio.get_running_loop().time()
+        people = [Speaker(f"c{number} a", speech(number, 20.0), now - 9.5) for number in (1, 2)]
+        bed = Bed(tmp_path, *people)
+        began, died, again, died_too = now - 9.0, now - 3.0, now - 2.5, now - 0.1
+        first, second = tmp_path / "room.wav", tmp_path / "room.2.wav"
+        broken(first, Mixer(began).record(people, 6.0))
+        bed.recording.begin(1, "as1", first, ["c1", "c2"], began)
+        bed.recording.end(died, cut=True)
+        broken(second, Mixer(again).record(people, 2.4))
+        assert second.stat().st_size < HEAD_BYTES + 44  # the first one waits for more of it
+        bed.recording.begin(2, "as2", second, ["c1", "c2"], again)
+        await asyncio.sleep(0.05)
+        bed.recording.end(died_too, cut=True)
+        bed.recording.speakers.only(set(), now)
+        await bed.recording.close()
+        bed.recording.rest()
+
+        assert [(each.number, each.by, each.state) for each in bed.manifest().segments] == [
+            (1, "backend", "repaired"),
+            (1, "relay", "whole"),
+            (2, "backend", "repaired"),
+        ]
+        together = joined(tmp_path / "room.json").astype(float)
+        said = {each.name: each.said[8000 : round(9.3 * 8000)].astype(float) for each in people}
+        assert missing(together, said).most_ms == 0.0
+        assert len(together) == pytest.approx(8.9 * 8000, abs=800)
+
+    run(test())
+
+
+def test_a_third_segment_does_not_follow_the_first(tmp_path: Path) -> None:
+    """The backup dies before the next look at its file, and another one is there already."""
+
+    async def test() -> None:
+        now = asyncio.get_running_loop().time()
+        jobs: list[Job] = []
+
+        async def watched(job: Job) -> Repaired:
+            jobs.append(job)
+            return await in_process(job)
+
+        people = [Speaker("c1 a", speech(1, 20.0), now - 9.5)]
+        bed = Bed(tmp_path, *people, repair=watched)
+        times = {1: (now - 9.0, now - 4.0), 2: (now - 3.8, now - 1.6), 3: (now - 1.4, now)}
+        for number, (began, ended) in times.items():
+            file = tmp_path / f"room.{number}.wav"
+            broken(file, Mixer(began).record(people, ended - began))
+            bed.recording.begin(number, f"as{number}", file, ["c1"], began)
+            if number < 3:
+                bed.recording.end(ended, cut=True)
+        bed.recording.end(now, cut=False)
+        bed.recording.speakers.only(set(), now)
+        await bed.recording.close()
+        assert [(Path(job.file).name, Path(job.next_file).name) for job in jobs] == [
+            ("room.1.wav", "room.2.wav"),
+            ("room.2.wav", "room.3.wav"),
+        ]
+
+    run(test())
+
+
 def test_a_successor_goes_on_with_the_manifest(tmp_path: Path) -> None:
     async def test() -> None:
         now = asyncio.get_running_loop().time()
@@ -186,6 +248,18 @@ def test_a_successor_goes_on_with_the_manifest(tmp_path: Path) -> None:
         told = bed.manifest()
         assert [(each.number, each.backend) for each in told.segments] == [(1, "as1"), (2, "as2")]
         assert told.calls == ["c1", "c2"]
+
+    run(test())
+
+
+def test_a_manifest_that_is_none_is_told_and_replaced(tmp_path: Path) -> None:
+    async def test() -> None:
+        (tmp_path / "room.json").write_text('{"version": 1, "segments": [{}]}')
+        bed = Bed(tmp_path)
+        bed.recording.begin(1, "as1", tmp_path / "room.wav", ["c1"], 0.0)
+        await bed.recording.close()
+        assert [each.number for each in bed.manifest().segments] == [1]
+        assert bed.counts["manifest_errors"] == 1
 
     run(test())
 
