@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from proxy.aside import Aside
 from proxy.backends.power.command import CommandError, run
 from proxy.config import ParitySettings
 from proxy.net.http import HttpClient, HttpError
@@ -26,9 +26,6 @@ class Look:
     sums: dict[str, str] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
     complete: bool = True  # what is not in `sums` is not there
-
-
-Aside = Callable[[Callable[[], Look]], Awaitable[Look]]  # runs what blocks beside the event loop
 
 
 async def look(settings: ParitySettings, http: HttpClient | None, aside: Aside) -> Look:

@@ -13,11 +13,12 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from proxy.alerts import Alerts
+from proxy.aside import Aside, aside
 from proxy.backends import Backend, Backends, Pool
 from proxy.config import ParitySettings
 from proxy.failover import Failovers, Report
 from proxy.net.http import HttpClient
-from proxy.upkeep.checksums import Aside, Look, differences, look
+from proxy.upkeep.checksums import Look, differences, look
 from proxy.upkeep.notices import labels
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Parity:
 
     def __init__(
         self, backends: Backends, failovers: Failovers, alerts: Alerts, loop: asyncio.AbstractEventLoop,
-        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]], aside: Aside = asyncio.to_thread,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]], aside: Aside = aside,
     ) -> None:  # fmt: skip
         self.http: HttpClient | None = None
         self.aside = aside

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
+from proxy.aside import Aside, aside
 from proxy.backends import Backend, Backends
 from proxy.calls import TALKING, Call, Calls
 from proxy.config import ProvisionSettings
@@ -21,12 +21,9 @@ log = logging.getLogger(__name__)
 
 CALLS_A_SLICE = 100
 
-T = TypeVar("T")
-Aside = Callable[[Callable[[], T]], Awaitable[T]]  # runs what blocks beside the event loop
-
 
 class Provision:
-    def __init__(self, calls: Calls, backends: Backends, node: str, aside: Aside[int] = asyncio.to_thread) -> None:
+    def __init__(self, calls: Calls, backends: Backends, node: str, aside: Aside = aside) -> None:
         self.aside = aside
         self._calls = calls
         self._backends = backends
@@ -40,7 +37,7 @@ class Provision:
                 await self._write_files(backend, settings)
             if settings.status_file is not None:
                 path, text = settings.status_file, json.dumps(await self._status(backend), indent=1)
-                await self.aside(lambda: int(write(path, text)))
+                await self.aside(lambda: write(path, text))
 
     async def _write_files(self, backend: Backend, settings: ProvisionSettings) -> None:
         values = {name: value.get_secret_value() for name, value in settings.values.items()}
