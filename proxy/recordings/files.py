@@ -1,12 +1,10 @@
 """Audio files as telephony servers write them, in whatever state their writer left them, and whole ones of ours.
 
-8 kHz, one channel: wav with 16-bit samples, or raw G.711 and raw 16-bit samples, told apart by the name. A file of ours
-appears under its name when it is complete, and never half.
+8 kHz, one channel: wav with 16-bit samples, or raw G.711 and raw 16-bit samples, told apart by the name.
 """
 
 from __future__ import annotations
 
-import os
 import struct
 from pathlib import Path
 
@@ -82,21 +80,3 @@ def wav_header(data_bytes: int) -> bytes:
     head = _FORMAT.pack(_PCM, 1, RATE_HZ, 2 * RATE_HZ, 2, 16)
     body = _CHUNK.pack(b"fmt ", len(head)) + head + _CHUNK.pack(b"data", data_bytes)
     return _RIFF.pack(b"RIFF", 4 + len(body) + data_bytes, b"WAVE") + body
-
-
-def write(file: Path, data: bytes) -> None:
-    """The file is there as a whole or, if this fails, as it was. Raises OSError."""
-    beside = file.with_name(f".{file.name}.new")
-    try:
-        with beside.open("wb") as target:
-            target.write(data)
-            target.flush()
-            os.fsync(target.fileno())
-        if file.exists():  # who may read it stays the same
-            state = file.stat()
-            os.chmod(beside, state.st_mode & 0o7777)
-            if os.geteuid() == 0:
-                os.chown(beside, state.st_uid, state.st_gid)
-        beside.replace(file)
-    finally:
-        beside.unlink(missing_ok=True)

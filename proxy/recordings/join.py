@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from proxy.recordings import files
+from proxy.recordings.disk import write
 from proxy.recordings.files import RATE_HZ, AudioFileError, Samples
 from proxy.recordings.manifest import load
 
@@ -31,5 +32,5 @@ def join(manifest: Path, target: Path) -> float:
     """Seconds that the file has. Raises ManifestError, AudioFileError, OSError."""
     samples = joined(manifest)
     data = samples.astype("<i2").tobytes()
-    files.write(target, files.wav_header(len(data)) + data)
+    write(target, files.wav_header(len(data)) + data)
     return len(samples) / RATE_HZ

@@ -7,11 +7,12 @@ begins, ends or is repaired. Files are named relative to it, so the folder may b
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from proxy.recordings.disk import write
 
 VERSION = 1
 BACKEND, RELAY = "backend", "relay"
@@ -60,16 +61,7 @@ class Manifest:
 
     def save(self, file: Path) -> None:
         """Whole or not at all. Raises OSError."""
-        beside = file.with_name(f".{file.name}.new")
-        try:
-            with beside.open("w", encoding="utf-8") as target:
-                json.dump(asdict(self), target, indent=2, ensure_ascii=False)
-                target.write("\n")
-                target.flush()
-                os.fsync(target.fileno())
-            beside.replace(file)
-        finally:
-            beside.unlink(missing_ok=True)
+        write(file, f"{json.dumps(asdict(self), indent=2, ensure_ascii=False)}\n".encode())
 
 
 def load(file: Path) -> Manifest:

@@ -16,6 +16,7 @@ import numpy as np
 
 from proxy.recordings import files
 from proxy.recordings.alignment import CLOSE, Fit, Place, fit, mixed
+from proxy.recordings.disk import write
 from proxy.recordings.files import RATE_HZ, AudioFileError, Floats, Samples
 from proxy.recordings.job import Job, Repaired, Voice
 from proxy.recordings.tracks import Track, track
@@ -41,7 +42,7 @@ def repair(job: Job) -> Repaired:
         explained=tail.explained, hole=max(0, min(kept_from, end) - begin),
         undecoded=sum(each.undecoded for each in tracks.values()),
     )  # fmt: skip
-    files.write(file, files.encoded(file, whole))
+    write(file, files.encoded(file, whole))
     if job.next_file:
         tail.places.update(_deputies(job, there, tracks, deputies, tail))
         try:
@@ -112,7 +113,7 @@ def _bridge(job: Job, tracks: list[Track], tail: Fit, end: int, done: Repaired) 
         return
     piece = np.clip(np.rint(total), -32768, 32767).astype(np.int16)
     target = Path(job.piece_file)
-    files.write(target, files.encoded(target, piece))
+    write(target, files.encoded(target, piece))
     done.piece = len(piece)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from media.rtp import g711
 from proxy.recordings import files
+from proxy.recordings.disk import write
 from proxy.recordings.files import RATE_HZ, AudioFileError, Samples
 from proxy.recordings.job import Job, Voice
 from proxy.recordings.repair import repair
@@ -227,7 +228,7 @@ def test_the_time_until_the_next_file_is_filled(tmp_path: Path) -> None:
     whole = Mixer(BEGAN).record(people, 16.0)
     first.write_bytes(broken_wav(Mixer(BEGAN).record(people, 9.3)))
     began = BEGAN + 10.1
-    files.write(second, broken_wav(Mixer(began).record(people, 5.0)))
+    write(second, broken_wav(Mixer(began).record(people, 5.0)))
     work = job(first, voices(people, BEGAN + 15.0))
     work.voices = [Voice(each.name, kept(each.packets(), BEGAN + 14.0, 14.0), []) for each in people]
     work.next_file, work.next_at, work.piece_file = str(second), began, str(piece)
