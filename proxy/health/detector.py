@@ -22,6 +22,7 @@ from proxy.health.control_state import ControlState
 from proxy.health.diagnosis import Diagnosis, Sign, Signs, Sip, diagnose
 from proxy.health.evidence import Evidence
 from proxy.health.flows import Flows
+from proxy.health.live import UNKNOWN_DIALOGS, LiveRequests
 from proxy.health.refusals import Refusals
 from proxy.health.silence import Silence
 
@@ -29,11 +30,8 @@ DOUBT_MISSES = 3
 REST_S = 0.06  # between probes that are further apart than this nobody asked: that is not silence
 BLIND_AFTER = 2.0  # times the silence that is needed: until then a witness is waited for
 OVERLOADED_ANSWERS = 2  # 503 in a row
-UNKNOWN_DIALOGS = 3  # 481 for live dialogs …
-UNKNOWN_DIALOGS_S = 5.0  # … within this: it has restarted
 JOINT_PATIENCE = 1.5  # times the longest healthy silence of streams and probes together
 FLOWING_S = 0.06  # so long after the first sign of trouble streams must have been seen to flow, to speak against it
-LIVE_SPREAD_S = 1.0  # unanswered live requests of one instant are one piece of evidence
 
 _COMMITTED = frozenset({Sip.SILENT, Sip.REFUSED, Sip.RESTARTED, Sip.STOPPING, Sip.DEAF_TO_CALLS})
 _SAYS_NOTHING_OF_THE_NETWORK = frozenset({Sip.UNHEARD, Sip.REFUSED, Sip.RESTARTED, Sip.STOPPING})
@@ -93,9 +91,7 @@ class Detector:
         self._rising = 0  # timely answers in a row while committed
         self._rising_since = now
         self._downs: deque[float] = deque(maxlen=settings.flaps_max)
-        self._live_misses = 0
-        self._live_missed_since = now
-        self._unknown_dialogs: dict[bytes, float] = {}  # since when
+        self._live = LiveRequests()
         self._sensed_at = {"control": now}
 
     # What happened
@@ -207,13 +203,16 @@ class Detector:
         elif evidence is Evidence.HOST_ALIVE:
             self.signs.host_alive = self.pending = True
         elif evidence is Evidence.LIVE_OK:
-            self._live_misses = 0
+            self._live.answered()
             if self.signs.sip not in _COMMITTED:
                 self._heard(now, now)
                 if self.signs.sip is not Sip.OVERLOADED:
                     self._settle(Sip.ANSWERS, "answers a call", evidence)
         elif evidence is Evidence.LIVE_TIMEOUT:
-            self._live_missed(now)
+            self._trouble.setdefault(evidence, now)
+            if self._live.missed(now, self.settings.live_fall) and self.signs.sip not in _COMMITTED:
+                reason = f"{self._live.misses} live requests in a row without any response"
+                self._commit(now, Sip.DEAF_TO_CALLS, reason, evidence)
 
     def _controlled(self, evidence: Evidence, now: float) -> None:
         """What its control session says of its life."""
@@ -231,10 +230,7 @@ class Detector:
         self.counts[Evidence.DIALOG_UNKNOWN] += 1
         if self.signs.sip in _COMMITTED:
             return
-        lately = {each: at for each, at in self._unknown_dialogs.items() if now - at <= UNKNOWN_DIALOGS_S}
-        lately.setdefault(dialog, now)
-        self._unknown_dialogs = lately
-        if len(lately) >= UNKNOWN_DIALOGS:
+        if self._live.unknown(dialog, now):
             reason = f"{UNKNOWN_DIALOGS} live dialogs are unknown to it"
             self._commit(now, Sip.RESTARTED, reason, Evidence.DIALOG_UNKNOWN)
 
@@ -261,7 +257,7 @@ class Detector:
             self._explain(self._refused_reason(now), Evidence.ICMP_REFUSED)
         elif signs.sip is Sip.DEAF_TO_CALLS and now - self._committed_at >= self.settings.flap_hold_s:
             # Without calls it cannot show that it is well again: it gets another chance.
-            self._live_misses = 0
+            self._live.answered()
             self._come_back(now, f"{self.settings.flap_hold_s} s are over")
         if signs.rtp is Sign.ILL and not self.flows.active and now - self._media_ill_at >= self.settings.flap_hold_s:
             # Its calls are gone, and without calls it cannot show that its media is well again.
@@ -330,19 +326,6 @@ class Detector:
     def _refused_reason(self, now: float) -> str:
         return self._refusals.explain(self.misses, self.flows.explain(now) if self.flows.silence(now) else "")
 
-    def _live_missed(self, now: float) -> None:
-        if self._live_misses == 0:
-            self._live_missed_since = now
-        self._trouble.setdefault(Evidence.LIVE_TIMEOUT, now)
-        self._live_misses += 1
-        if (
-            self._live_misses >= self.settings.live_fall
-            and now - self._live_missed_since >= LIVE_SPREAD_S
-            and self.signs.sip not in _COMMITTED
-        ):
-            reason = f"{self._live_misses} live requests in a row without any response"
-            self._commit(now, Sip.DEAF_TO_CALLS, reason, Evidence.LIVE_TIMEOUT)
-
     def _heard(self, now: float, asked_at: float) -> None:
         if self.signs.sip not in _SAYS_NOTHING_OF_THE_NETWORK:
             since = self._silent_since if self.misses else max(self.heard_at, asked_at - REST_S)
@@ -385,7 +368,7 @@ class Detector:
         self.fast = self.signs.blind = self.signs.host_alive = False
         self.misses = self._rising = 0
         self._refusals.forget()
-        self._unknown_dialogs.clear()
+        self._live.forget_dialogs()
         self._rising_since = now
         window = now - self.settings.flap_window_s
         self.signs.held = len(self._downs) == self.settings.flaps_max and self._downs[0] >= window

@@ -19,7 +19,7 @@ from typing import ClassVar
 from proxy.backends.control.ami_codec import AmiDecoder, Message, encode
 from proxy.backends.control.ami_state import NEWS, AmiState
 from proxy.backends.control.api import Ability, ConferenceChanged, ControlError, Event, Loss, Resources, Stopping, Up
-from proxy.backends.control.session import DeniedError, Session, Times
+from proxy.backends.control.session import DeniedError, Session, Times, fail
 from proxy.net.api import Address, Network
 
 PORT = 5038
@@ -125,8 +125,7 @@ class AmiSession(Session[Message]):
         await self._command("Hangup", ("Channel", channel))
 
     async def _command(self, action: str, *fields: tuple[str, str]) -> Message:
-        if not self.up:
-            raise ControlError("the control session is not up")
+        self._must_be_up()
         try:
             async with asyncio.timeout(self._times.command_s):
                 return await self._ask(action, *fields)
@@ -189,10 +188,7 @@ class AmiSession(Session[Message]):
 
     def _forget(self, error: ControlError) -> None:
         actions, self._actions = self._actions, {}
-        for action in actions.values():
-            if not action.answer.done():
-                action.answer.set_exception(error)
-                action.answer.exception()  # who no longer waits need not be told of it
+        fail((action.answer for action in actions.values()), error)
 
     # Actions
 
@@ -317,10 +313,6 @@ class AmiSession(Session[Message]):
     def _row(self, message: Message) -> None:
         if message.name in NEWS:
             self._tell_all(self._state.take(message))
-
-    def _tell_all(self, events: Iterable[Event]) -> None:
-        for each in events:
-            self._tell(each)
 
 
 def _whole(text: str) -> int:

@@ -13,15 +13,15 @@ from __future__ import annotations
 import asyncio
 import json
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from random import Random
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode
 
-from proxy.backends.control.api import Ability, ControlError, Event, Loss, Resources, Up
+from proxy.backends.control.api import Ability, ControlError, Loss, Resources, Up
 from proxy.backends.control.ari_state import ALLOWED, AriState
-from proxy.backends.control.session import Session, Times, WireError
+from proxy.backends.control.session import Session, Times, WireError, fail
 from proxy.backends.control.websocket import Kind, Message, WebSocketDecoder, frame, handshake
 from proxy.net.api import Address, Network
 
@@ -154,17 +154,9 @@ class AriSession(Session[Message]):
         self._tell(Resources(channels=self._state.channels, channels_max=self._channels_max, uptime_s=uptime_s))
 
     def _forget(self, error: ControlError) -> None:
-        waiting: list[asyncio.Future[Any]] = [*self._asked.values(), *self._called.values()]
-        for each in waiting:
-            if not each.done():
-                each.set_exception(error)
-                each.exception()  # who no longer waits need not be told of it
+        fail([*self._asked.values(), *self._called.values()], error)
 
     # Messages
-
-    def _must_be_up(self) -> None:
-        if not self.up:
-            raise ControlError("the control session is not up")
 
     async def _ask(self, method: str, uri: str, body: Mapping[str, Any] | None = None) -> Any:
         self._requests += 1
@@ -276,10 +268,6 @@ class AriSession(Session[Message]):
             self._tell_all(self._state.channel(task.result()))
         except (KeyError, TypeError, AttributeError):
             self._counters["malformed"] += 1
-
-    def _tell_all(self, events: Iterable[Event]) -> None:
-        for each in events:
-            self._tell(each)
 
 
 def _cannot(what: str) -> NoReturn:

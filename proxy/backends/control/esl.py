@@ -34,7 +34,7 @@ from proxy.backends.control.esl_codec import (
     event,
 )
 from proxy.backends.control.esl_state import SUBSCRIBED, EslState
-from proxy.backends.control.session import DeniedError, Session, Times, WireError
+from proxy.backends.control.session import DeniedError, Session, Times, WireError, fail
 from proxy.net.api import Address, Network
 
 PORT = 8021  # event_socket.conf.xml
@@ -117,8 +117,7 @@ class EslSession(Session[Frame]):
 
     async def _job(self, line: str, limit_s: float | None = None) -> str:
         """Run an api in the background: what it says. Raises ControlError."""
-        if not self.up:
-            raise ControlError("the control session is not up")
+        self._must_be_up()
         limit_s = limit_s or self._times.command_s
         job = self._uuid()
         done = self._jobs[job] = asyncio.get_running_loop().create_future()
@@ -184,11 +183,7 @@ class EslSession(Session[Frame]):
         await self._ask("api echo alive")
 
     def _forget(self, error: ControlError) -> None:
-        waiting: list[asyncio.Future[Frame] | asyncio.Future[str]] = [*self._asked, *self._jobs.values()]
-        for each in waiting:
-            if not each.done():
-                each.set_exception(error)
-                each.exception()  # who no longer waits need not be told of it
+        fail([*self._asked, *self._jobs.values()], error)
         self._asked.clear()
 
     # Frames

@@ -13,10 +13,10 @@ import contextlib
 import logging
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from proxy.backends.control.api import ControlError, Event, Loss, Lost, Synced, Up
 from proxy.net.api import Address, Network, TcpStream
@@ -153,6 +153,14 @@ class Session(ABC, Generic[M]):
         except Exception as error:  # the fault of who listens must not end the session
             loop = asyncio.get_running_loop()
             loop.call_exception_handler({"message": "listener of a control session failed", "exception": error})
+
+    def _tell_all(self, events: Iterable[Event]) -> None:
+        for each in events:
+            self._tell(each)
+
+    def _must_be_up(self) -> None:
+        if not self.up:
+            raise ControlError("the control session is not up")
 
     def _lose(self, loss: Loss, why: str) -> None:
         """The connection is of no more use. Told at once: it is evidence."""
@@ -334,6 +342,14 @@ class Session(ABC, Generic[M]):
             stream, self._stream = self._stream, None
             stream.on_data = stream.on_close = _nobody
             stream.close()
+
+
+def fail(waiting: Iterable[asyncio.Future[Any]], error: ControlError) -> None:
+    """Nobody will answer them any more."""
+    for each in waiting:
+        if not each.done():
+            each.set_exception(error)
+            each.exception()  # who no longer waits need not be told of it
 
 
 def _nobody(_: object) -> None:
