@@ -6,7 +6,7 @@ WORKDIR /src
 COPY pyproject.toml setup.py README.md ./
 COPY proxy proxy
 COPY media media
-RUN python3 -m venv /opt/aqueduct && /opt/aqueduct/bin/pip install --no-cache-dir '.[uvloop]'
+RUN python3 -m venv /opt/aqueduct && /opt/aqueduct/bin/pip install --no-cache-dir '.[uvloop,srtp]'
 
 FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends python3 && rm -rf /var/lib/apt/lists/* \
