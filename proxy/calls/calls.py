@@ -17,6 +17,7 @@ from proxy.calls import listening, midcall, replaces, session_timer, standby, st
 from proxy.calls.call import ENDED, TALKING, Call, HeldRequest
 from proxy.calls.headers import own, retry_after_s
 from proxy.calls.invite import forwarded, invite
+from proxy.calls.left_behind import LeftBehind
 from proxy.calls.leg import Leg
 from proxy.calls.pairs import Pairs
 from proxy.calls.setup import Setup
@@ -37,7 +38,6 @@ ALLOW = (
     b"Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, PRACK, INFO, REFER, NOTIFY, MESSAGE, SUBSCRIBE",
 )
 ACCEPT = (b"accept", b"Accept: application/sdp")
-LEFT_BEHIND_MAX = 20_000
 # A backend that shuts down hangs up its calls, and its control session says a moment later why: so long its BYE waits.
 BYE_WAITS_S = 0.03
 
@@ -66,7 +66,7 @@ class Calls:
         self.index: dict[bytes, Leg] = {}  # by our tag
         self.dialled: dict[bytes, Call] = {}  # by a backend, and answered: by the Call-ID that it chose
         self.counts: Counter[str] = Counter()
-        self.left_behind: dict[str, list[tuple[Dialog, Flow]]] = {}  # by backend: dialogs that it may still hold
+        self.left_behind = LeftBehind()
         self.pairs = Pairs(self)
         # Another leg is to take its place. True: that will be done, and what was asked of it is asked of that one.
         self.on_leg_lost: Callable[[Call, Leg, str], bool] = lambda call, leg, why: False
@@ -352,13 +352,6 @@ class Calls:
             self.on_changed(call)
         leg.unlink()
 
-    def leave_behind(self, leg: Leg) -> None:
-        """The backend of this leg is dead, as far as we know: remember its dialog, to end it if it comes back."""
-        if leg.backend and leg.dialog:
-            dialogs = self.left_behind.setdefault(leg.backend.name, [])
-            if len(dialogs) < LEFT_BEHIND_MAX:
-                dialogs.append((leg.dialog, leg.flow))
-
     def end(
         self, call: Call, why: str, *, fields: list[Field] | None = None, skip: Leg | None = None, failed: bool = False
     ) -> None:
@@ -379,7 +372,7 @@ class Calls:
         for leg in everywhere:
             if leg is not skip and leg.dialog is not None:
                 if leg.backend is not None and leg.backend.fenced:
-                    self.leave_behind(leg)
+                    self.left_behind.leave(leg)
                 else:
                     leg.bye(self.stack, fields or [])
             elif leg.inviting is not None and leg.dialog is None:

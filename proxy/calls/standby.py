@@ -138,7 +138,7 @@ def drop(calls: Calls, call: Call, *, silently: bool = False) -> None:
         return
     leg = standby.leg
     if leg.backend is not None and leg.backend.fenced:
-        calls.leave_behind(leg)
+        calls.left_behind.leave(leg)
     elif leg.dialog is not None and not silently:
         leg.bye(calls.stack, [])
     calls.drop_leg(leg)

@@ -11,11 +11,12 @@ import asyncio
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Container, Coroutine
 from typing import Any
 
 from proxy.backends import Admin, Backend, Backends, Verdict
 from proxy.calls import TALKING, Call, Calls, Leg
+from proxy.calls.left_behind import Left
 from proxy.calls.pairs import Bond
 from proxy.conferences import Conference, Conferences, Rebuilt, put_right
 from proxy.failover.bypass import Bypasses
@@ -27,8 +28,6 @@ from proxy.failover.report import ENDED, LOST, MOVED, STAYED, CallResult, Report
 from proxy.failover.reunions import Reunions
 from proxy.failover.standbys import Standbys
 from proxy.health import Health, VerdictChanged
-from proxy.sip.dialog import Dialog
-from proxy.sip.flow import Flow
 from proxy.text import counted
 
 log = logging.getLogger(__name__)
@@ -309,7 +308,9 @@ class Failovers:
         cause, name = f"split {bond.kind.lower()}", bond.name.decode(errors="replace")
         report = self.open_report(cause, source.name, source.pool, name, len(steps), alive=True)
         await self._move(report, source, steps)
-        self._take_leave(source)
+        if report.count(MOVED) == len(report.results):
+            for backend in (source, target):
+                self._take_leave(backend, bond.calls)
 
     async def _rebuilt(self, report: Report, steps: list[Step]) -> None:
         """What became of the conferences of these calls."""
@@ -355,16 +356,16 @@ class Failovers:
         backend.fenced = False
         self._take_leave(backend)
 
-    def _take_leave(self, backend: Backend) -> None:
-        """End the dialogs that were left behind on it."""
-        left = self._calls.left_behind.pop(backend.name, []) if not backend.fenced else []
+    def _take_leave(self, backend: Backend, of: Container[str] | None = None) -> None:
+        """End the dialogs that were left behind on it, all of them or those of some calls (by id)."""
+        left = self._calls.left_behind.take(backend, of) if not backend.fenced else []
         if left:
             log.info("backend=%s: ending %d dialogs that were left behind", backend.name, len(left))
             self._start(self._end_left_behind(left))
 
-    async def _end_left_behind(self, left: list[tuple[Dialog, Flow]]) -> None:
+    async def _end_left_behind(self, left: list[Left]) -> None:
         stack = self._calls.stack
-        for index, (dialog, flow) in enumerate(left):
+        for index, (_, dialog, flow) in enumerate(left):
             if index and index % BYES_A_TICK == 0:
                 await asyncio.sleep(TICK_S)
             stack.request(dialog.request(b"BYE", []), stack.way(dialog, flow), lambda _: None)

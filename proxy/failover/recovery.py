@@ -254,7 +254,7 @@ class Recovery:
             if usable and leg.dialog is not None:
                 return leg, answer
             self.result.error = f"{leg.backend.name if leg.backend else ''}: died, or ended the call at once"
-            self.calls.leave_behind(leg)
+            self.calls.left_behind.leave(leg)
             self.calls.drop_leg(leg)
 
     async def _adopt(self) -> tuple[Leg, bytes] | None:
@@ -333,7 +333,7 @@ class Recovery:
         if not self._old().fenced and not self._joined_meanwhile(leg):
             dead.bye(calls.stack, [])
         else:
-            calls.leave_behind(dead)
+            calls.left_behind.leave(dead)
         calls.drop_leg(dead)
         listen(calls, call)
 

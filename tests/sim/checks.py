@@ -127,7 +127,7 @@ class Checks:
         left = {
             "calls": len(node.calls.live),
             "legs in the index": len(node.calls.index),
-            "dialogs left behind": sum(len(each) for each in node.calls.left_behind.values()),
+            "dialogs left behind": len(node.calls.left_behind),
             "client transactions": len(node.stack.clients),
             "server transactions": len(node.stack.servers),
             "relay sessions": len(world.relay),

@@ -59,7 +59,7 @@ def forgets_nothing(world: World) -> None:
 
 
 def leaves_dialogs_behind_for_ever(world: World) -> None:
-    world.node.calls.leave_behind = lambda leg: None  # type: ignore[method-assign]
+    world.node.calls.left_behind.leave = lambda leg: None  # type: ignore[method-assign]
 
 
 def does_not_switch_the_media(world: World) -> None:

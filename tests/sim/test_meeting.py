@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 
+from proxy.backends import Verdict
 from proxy.sip.user_agent import CallFailed, Incoming
 from tests.sim.acting import all_moved, both_modes, end_at
 from tests.sim.agents import Conversation
 from tests.sim.scenario import FIRST, PHONE, SECOND, THIRD, hears, play, until
-from tests.sim.test_bypass import AGENT_PHONE, pair, talk
+from tests.sim.test_bypass import AGENT_PHONE, pair, talk, through
+from tests.sim.test_liveness import backend
 from tests.sim.world import NODE, World
 
 HOT: dict[str, Any] = {"standby": {"standby": "hot"}}
@@ -200,7 +202,7 @@ def test_nothing_is_left_behind_where_a_call_comes_back_beside_its_mate() -> Non
         await until(lambda: talk(world, (customer, agent)), 3.0)
         assert hears(customer, FIRST) and hears(agent, FIRST)
         await until(lambda: all_moved(world), 3.0)
-        assert not any(world.node.calls.left_behind.get("as1", []))
+        assert not len(world.node.calls.left_behind)
         assert not customer.ended and not agent.ended
 
     assert play(script) == []
@@ -261,5 +263,80 @@ def test_who_cannot_join_his_mate_is_not_placed_at_the_carrier_that_the_mate_was
         await asyncio.sleep(10.0)
         assert hears(customer, SECOND) and not agent.ended
         assert [each.number for each in world.carrier.live] == [b"1001"]
+
+    assert play(script) == []
+
+
+async def beside_his_old_leg(world: World, *numbers: int) -> list[tuple[Conversation, Conversation]]:
+    """The first server is cut off and comes back: while the customers ring at the second one, each gets his agent at
+    the first one, who is connected to the leg that is left there."""
+    bonds = {number: [(b"X-Bond", b"pair%d" % number)] for number in numbers}
+    customers = [await world.place(number, 0, headers=headers) for number, headers in bonds.items()]
+    world.servers[SECOND].ring_s = (3.0, 3.0)
+    world.network.cut(NODE, FIRST)
+    await until(lambda: len(world.servers[SECOND].calls) == len(numbers), 1.0)
+    world.network.join(NODE, FIRST)
+    await until(lambda: backend(world).verdict is Verdict.UP, 1.0)
+    agents = [await world.place(number + 1000, 1, headers=headers) for number, headers in bonds.items()]
+    assert all(hears(agent, FIRST) for agent in agents)
+    await until(lambda: all(hears(customer, SECOND) for customer in customers), 4.0)
+    return list(zip(customers, agents, strict=True))
+
+
+def test_who_was_placed_beside_a_leg_that_was_carried_over_is_not_hung_up_on() -> None:
+    async def script(world: World) -> None:
+        (people,) = await beside_his_old_leg(world, 1)
+        await until(lambda: through(world, people, SECOND), 6.0)
+        await asyncio.sleep(5.0)
+        assert not world.servers[FIRST].live and not len(world.node.calls.left_behind)
+
+    assert play(script) == []
+
+
+def test_he_is_not_hung_up_on_either_when_he_cannot_join_his_mate_at_once() -> None:
+    async def script(world: World) -> None:
+        (people,) = await beside_his_old_leg(world, 1)
+        refused, end = refusing(world, SECOND)
+        await until(lambda: len(refused) == 2, 5.0)
+        assert not people[1].ended
+        end()
+        await until(lambda: through(world, people, SECOND), 10.0)
+        await asyncio.sleep(5.0)
+        assert not world.servers[FIRST].live and not len(world.node.calls.left_behind)
+
+    assert play(script, patience_s=20.0) == []
+
+
+def test_nor_when_another_pair_is_together_before() -> None:
+    async def script(world: World) -> None:
+        first, second = await beside_his_old_leg(world, 1, 2)
+        on_invite = world.servers[SECOND].ua.on_invite
+
+        async def refuse_second(incoming: Incoming) -> None:
+            if incoming.request.get(b"x-call") == b"1002":
+                incoming.reject(486)
+            else:
+                await on_invite(incoming)
+
+        world.servers[SECOND].ua.on_invite = refuse_second
+        await until(lambda: through(world, first, SECOND), 6.0)
+        await asyncio.sleep(2.0)
+        assert not second[1].ended
+        world.servers[SECOND].ua.on_invite = on_invite
+        await until(lambda: through(world, second, SECOND), 20.0)
+        await asyncio.sleep(5.0)
+        assert not world.servers[FIRST].live and not len(world.node.calls.left_behind)
+
+    assert play(script, patience_s=20.0) == []
+
+
+def test_who_comes_back_to_his_mate_leaves_nothing_behind_there() -> None:
+    async def script(world: World) -> None:
+        (people,) = await beside_his_old_leg(world, 1)
+        takes_no_calls(world, "as2")
+        await until(lambda: through(world, people, FIRST), 6.0)
+        await asyncio.sleep(5.0)
+        assert not people[0].ended and not people[1].ended
+        assert len(world.servers[FIRST].live) == 2 and not len(world.node.calls.left_behind)
 
     assert play(script) == []
