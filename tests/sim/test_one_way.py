@@ -13,30 +13,36 @@ import pytest
 from proxy.backends import Verdict
 from proxy.health import Diagnosis
 from tests.sim.acting import end_at
-from tests.sim.agents import Conversation
 from tests.sim.scenario import FIRST, SECOND, hears, play, until
-from tests.sim.test_bypass import pair, past, silence, talk, through
+from tests.sim.test_bypass import Pair, pair, past, silence, talk, through
 from tests.sim.test_liveness import backend
 from tests.sim.world import NODE, World
 
 standbys = pytest.mark.parametrize("standby", [None, {"standby": "hot"}])
 
 
-async def others(world: World) -> list[Conversation]:
-    """Callers who are connected to nobody: they go on hearing the backend."""
-    return [await world.place(number) for number in (10, 11)]
+async def connected(world: World) -> Pair:
+    """A pair; and callers who are connected to nobody, so that they go on hearing the backend."""
+    people = await pair(world)
+    for number in (10, 11):
+        await world.place(number)
+    await asyncio.sleep(3.0)
+    return people
+
+
+async def cut_one_way(world: World, people: Pair) -> None:
+    """Nothing of ours reaches the backend any more."""
+    world.network.cut(NODE, FIRST, both=False)
+    await until(lambda: past(people), 0.3)
 
 
 @standbys
 def test_a_pair_stays_connected_while_nothing_says_that_the_backend_hears_us(standby: dict[str, str] | None) -> None:
     async def script(world: World) -> None:
-        people = await pair(world)
-        await others(world)
-        await asyncio.sleep(3.0)
+        people = await connected(world)
         longest = [0.0]
         listening = asyncio.create_task(silence(world, people, longest))
-        world.network.cut(NODE, FIRST, both=False)
-        await until(lambda: past(people), 0.3)
+        await cut_one_way(world, people)
         await asyncio.sleep(15.0)
         assert past(people) and not world.node.failovers.reports
         assert (backend(world).verdict, diagnosis(world)) == (Verdict.SUSPECT, Diagnosis.SIP_DEAF)
@@ -53,9 +59,7 @@ def test_a_backend_whose_host_answers_gets_its_pairs_back(standby: dict[str, str
     """Only its SIP is dead: it records, plays and listens for digits."""
 
     async def script(world: World) -> None:
-        people = await pair(world)
-        await others(world)
-        await asyncio.sleep(3.0)
+        people = await connected(world)
         port = world.servers[FIRST].host.udp_ports[5060]
         port.arrive = lambda data, source: True  # type: ignore[method-assign]
         await until(lambda: diagnosis(world) is Diagnosis.SIP_DEAF, 1.0)
@@ -70,11 +74,8 @@ def test_a_backend_whose_host_answers_gets_its_pairs_back(standby: dict[str, str
 @standbys
 def test_a_backend_that_dies_after_all_is_bypassed_without_a_break(standby: dict[str, str] | None) -> None:
     async def script(world: World) -> None:
-        people = await pair(world)
-        await others(world)
-        await asyncio.sleep(3.0)
-        world.network.cut(NODE, FIRST, both=False)
-        await until(lambda: past(people), 0.3)
+        people = await connected(world)
+        await cut_one_way(world, people)
         await asyncio.sleep(2.0)
         world.network.freeze(FIRST)
         end = world.loop.time() + 4.0
@@ -89,11 +90,8 @@ def test_a_backend_that_dies_after_all_is_bypassed_without_a_break(standby: dict
 @standbys
 def test_who_gets_no_answer_is_carried_over_with_the_one_he_talks_to(standby: dict[str, str] | None) -> None:
     async def script(world: World) -> None:
-        people = await pair(world)
-        await others(world)
-        await asyncio.sleep(3.0)
-        world.network.cut(NODE, FIRST, both=False)
-        await until(lambda: past(people), 0.3)
+        people = await connected(world)
+        await cut_one_way(world, people)
         session = people[0].session
         assert session is not None
         asked = asyncio.ensure_future(session.info(b"application/dtmf-relay", b"Signal=5\r\n"))
@@ -106,11 +104,8 @@ def test_who_gets_no_answer_is_carried_over_with_the_one_he_talks_to(standby: di
 
 def test_a_deaf_backend_that_is_heard_may_part_them() -> None:
     async def script(world: World) -> None:
-        people = await pair(world)
-        await others(world)
-        await asyncio.sleep(3.0)
-        world.network.cut(NODE, FIRST, both=False)
-        await until(lambda: past(people), 0.3)
+        people = await connected(world)
+        await cut_one_way(world, people)
         end = end_at(world, FIRST)
         assert end.session is not None
         world.on_server(FIRST, end.session.request(b"INFO", b"", [(b"X-Aqueduct-Pair", b"")]))
