@@ -23,6 +23,7 @@ from typing import Any
 
 import msgpack
 
+from proxy.conferences.snapshot import RosterError
 from proxy.conferences.snapshot import key as roster_key
 
 VERSION = 2
@@ -75,7 +76,10 @@ class Left:
             self.calls.pop(values[0], None)
         elif kind == "conference":
             written_at, state = values
-            self.conferences[roster_key(state)] = (float(written_at), state)
+            try:
+                self.conferences[roster_key(state)] = (float(written_at), state)
+            except RosterError as error:  # it costs no call
+                self.problems.append(str(error))
         elif kind == "emptied":
             pool, name = values
             self.conferences.pop((pool, name), None)

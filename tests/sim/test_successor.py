@@ -448,6 +448,35 @@ def test_what_is_wrong_with_one_record_of_a_journal_costs_no_other(
 
 
 @pytest.mark.parametrize(
+    ("state", "problem"),
+    [
+        (5, "not a conference"),
+        ([9, "pbx", "conf-sales", False, [], None], "version 9"),
+        ([1, "pbx", "conf-sales", False, 5, None], "TypeError"),
+    ],
+)
+def test_a_roster_that_cannot_be_taken_up_costs_no_call(tmp_path: Path, state: object, problem: str) -> None:
+    async def script(world: World) -> None:
+        for number in range(3):
+            await world.place(number, headers=[(b"X-Bond", b"conf-sales")])
+        world.keep_journal(tmp_path)
+        await asyncio.sleep(1.0)
+        (file,) = tmp_path.iterdir()
+        records = records_in(file)
+        (roster,) = (record for record in records if record[0] == "conference")
+        assert records.index(roster) < min(index for index, record in enumerate(records) if record[0] == "call")
+        roster[2] = state
+        file.write_bytes(b"".join(msgpack.packb(record) for record in records))
+        restored, problems = await killed_and_started(world, tmp_path)
+        assert restored == 3 == len(world.node.calls.live)
+        assert len(problems) == 1 and problem in problems[0]
+        (conference,) = world.node.conferences
+        assert len(conference) == 3
+
+    assert play(script) == []
+
+
+@pytest.mark.parametrize(
     "data", [b"\xc1 is no msgpack", msgpack.packb(["aqueduct", 99]), msgpack.packb(5), b"\x00" * 99]
 )
 def test_a_journal_that_cannot_be_read_stays_aside_and_is_not_tried_again(tmp_path: Path, data: bytes) -> None:
