@@ -5,6 +5,7 @@ Times are on CLOCK_MONOTONIC, in seconds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 Packet = tuple[float, bytes]  # when it came, and RTP
@@ -16,13 +17,13 @@ class RepairFailed(Exception):
 
 @dataclass(slots=True)
 class Voice:
-    """What was kept of one speaker. `hushed`: when he was muted. `instead_of`: the name of another voice, whose place
-    it takes where that one ends: he was heard through it until then."""
+    """What was kept of one speaker. `hushed`: when he was not to be heard. `instead_of`: names of other voices, one
+    after the other, through which he was heard; where one ends he is heard himself."""
 
     name: str
     packets: list[Packet]
     hushed: list[tuple[float, float]]
-    instead_of: str | None = None
+    instead_of: Sequence[str] = ()
 
 
 @dataclass(slots=True)

@@ -136,9 +136,8 @@ class Recordings:
         if recording is None:
             name, number = _named(file)
             recording = self._of_call[call.id] = self._new(name, backend.pool, None, file.parent)
-            if (
-                "keep" in call.media.capabilities
-            ):  # the leg that takes the place of a dead one, too, from its first word
+            # The leg that takes the place of a dead one, too, from its first word.
+            if "keep" in call.media.capabilities:
                 call.media.keep(call.id, None, self._keep_s)
         recording.begin(number, backend.name, file, [call.id], self._calls.now())
         self._listen(call, leg, recording)

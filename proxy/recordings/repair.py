@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from proxy.recordings import files
-from proxy.recordings.alignment import CLOSE, Fit, Place, fit, mixed
+from proxy.recordings.alignment import CLOSE, Fit, fit, mixed
 from proxy.recordings.disk import write
 from proxy.recordings.files import RATE_HZ, AudioFileError, Floats, Samples
 from proxy.recordings.job import Job, Repaired, Voice
@@ -23,6 +23,7 @@ from proxy.recordings.tracks import Track, track
 
 TAIL = 4 * RATE_HZ  # of a file, to be found in what was kept
 LATE = RATE_HZ * 3 // 10  # the death was noticed so much later at most than the last sample was spoken
+TRANSIT = RATE_HZ  # through a backend, at most
 PIECE_MAX = 600 * RATE_HZ
 
 
@@ -31,8 +32,7 @@ def repair(job: Job) -> Repaired:
     file = Path(job.file)
     there = files.read(file)
     tracks = {voice.name: _track(voice) for voice in job.voices}
-    deputies = {voice.name: voice.instead_of for voice in job.voices if voice.instead_of in tracks}
-    speaking = [each for name, each in tracks.items() if name not in deputies]
+    speaking = _speaking(job, tracks)
     tail = _tail(job, there, speaking)
     begin, end = len(there), max(len(there), round(job.died_at * RATE_HZ) + tail.lag)
     kept_from = min((each.begin + tail.lag for each in speaking if len(each.samples)), default=end)
@@ -44,9 +44,8 @@ def repair(job: Job) -> Repaired:
     )  # fmt: skip
     write(file, files.encoded(file, whole))
     if job.next_file:
-        tail.places.update(_deputies(job, there, tracks, deputies, tail))
         try:
-            _bridge(job, list(tracks.values()), tail, end, done)
+            _bridge(job, speaking, tail, end, done)
         except (AudioFileError, OSError) as error:
             done.problem = str(error)
     return done
@@ -57,6 +56,31 @@ def _track(voice: Voice) -> Track:
     for since, until in voice.hushed:
         result.hush(round(since * RATE_HZ), round(until * RATE_HZ))
     return result
+
+
+def _speaking(job: Job, tracks: dict[str, Track]) -> list[Track]:
+    """Who was heard through a leg is heard himself from its end on; through the next leg he is heard in its file."""
+    died, result = round(job.died_at * RATE_HZ), tracks.copy()
+    for voice in job.voices:
+        legs = [tracks[name] for name in voice.instead_of if name in tracks]
+        before = [leg for leg in legs if leg.begin < died and len(leg.samples)]
+        if before:
+            leg = max(before, key=lambda each: each.begin)
+            for each in (tracks[voice.name], *legs):
+                if each is not leg:
+                    result.pop(each.name, None)
+            result[leg.name] = _continued(result[leg.name], leg.end, tracks[voice.name])
+    return list(result.values())
+
+
+def _continued(leg: Track, end: int, himself: Track) -> Track:
+    """Of those who were heard through it one after the other all but the last are silent since then."""
+    last = leg.cut(max(leg.begin, end - TAIL), end)
+    at = end - len(last)
+    lag = fit(last, at, [himself], at - TRANSIT, at, by_time=0, close_to_end=True).lag
+    samples = leg.cut(leg.begin, max(leg.end, himself.end + lag))
+    samples[end - leg.begin :] += himself.cut(end - lag, leg.begin + len(samples) - lag)
+    return Track(leg.name, leg.begin, samples)
 
 
 def _tail(job: Job, there: Samples, tracks: list[Track]) -> Fit:
@@ -70,21 +94,6 @@ def _tail(job: Job, there: Samples, tracks: list[Track]) -> Fit:
     by_time = len(there) - round(job.written_at * RATE_HZ)
     earliest = min(kept_from - len(tail) + CLOSE, latest)
     return fit(tail, at, tracks, earliest, latest, by_time=by_time, close_to_end=True)
-
-
-def _deputies(
-    job: Job, there: Samples, tracks: dict[str, Track], deputies: dict[str, str], tail: Fit
-) -> dict[str, Place]:
-    """Those who take another one's place begin where that one ends in the recording."""
-    places = {}
-    for name, principal in deputies.items():
-        place = _tail(job, there, [tracks[name]]).places[name]
-        if not place.found:
-            place.lag = tail.places[principal].lag
-        place.gain = 1.0
-        tracks[name].hush(0, tracks[principal].end + tail.places[principal].lag - place.lag)
-        places[name] = place
-    return places
 
 
 def _bridge(job: Job, tracks: list[Track], tail: Fit, end: int, done: Repaired) -> None:

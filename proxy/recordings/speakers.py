@@ -22,12 +22,13 @@ AUDIO = 0  # the line that is recorded
 
 @dataclass(slots=True)
 class Speaker:
-    """`hushed`: when he was muted, up to the last change. `left_at`: he is not in the recording any more."""
+    """`hushed`: when he was muted, up to the last change. `left_at`: he is not in the recording any more. `instead_of`:
+    speakers through whom he is heard, or was."""
 
     media: MediaPlane
     call: str
     leg: str
-    instead_of: str | None = None
+    instead_of: list[str] = field(default_factory=list)
     hushed: list[tuple[float, float]] = field(default_factory=list)
     muted_since: float | None = None
     left_at: float | None = None
@@ -45,8 +46,8 @@ class Speaker:
             self.muted_since = None
 
     def voice(self, now: float) -> Voice:
-        hushed = self.hushed if self.muted_since is None else [*self.hushed, (self.muted_since, now)]
-        return Voice(self.name, self.packets, hushed, self.instead_of)
+        since = [at for at in (self.muted_since, self.left_at) if at is not None]
+        return Voice(self.name, self.packets, [*self.hushed, *((at, now) for at in since)], self.instead_of)
 
 
 class Speakers:
@@ -67,12 +68,13 @@ class Speakers:
         if speaker is None:
             if "keep" not in media.capabilities:
                 return None
-            speaker = Speaker(media, call, leg, instead_of)
+            speaker = Speaker(media, call, leg)
             self._of[speaker.name] = speaker
             self._held[speaker.name] += 1
             media.keep(call, leg, self._keep_s)
         speaker.left_at = None
-        speaker.instead_of = instead_of
+        if instead_of is not None and instead_of not in speaker.instead_of:
+            speaker.instead_of.append(instead_of)
         return speaker
 
     def only(self, names: set[str], now: float) -> None:

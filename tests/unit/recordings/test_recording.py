@@ -35,7 +35,7 @@ class Relay:
         self.speakers = {speaker.name: speaker for speaker in speakers}
         self.asked: dict[str, float] = {}
 
-    def keep(self, session: str, leg: str, seconds: float) -> None:
+    def keep(self, session: str, leg: str | None, seconds: float) -> None:
         self.asked[f"{session} {leg}"] = seconds
 
     async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:
@@ -43,7 +43,7 @@ class Relay:
         result = []
         for name in self.asked:
             call, leg = name.split()
-            if call == session:
+            if call == session and name in self.speakers:
                 said = self.speakers[name].packets()
                 result.append(Kept(leg, 0, tuple(each for each in said if max(since, now - 10) < each[0] <= now)))
         return tuple(result)
@@ -150,6 +150,33 @@ def test_who_ended_just_before_his_backend_was_found_dead_was_cut(tmp_path: Path
         bed.recording.end(now - 0.07, cut=True)
         await bed.recording.close()
         assert [each.state for each in bed.manifest().segments] == ["repaired"]
+
+    run(test())
+
+
+def test_what_one_says_who_has_left_is_not_added(tmp_path: Path) -> None:
+    """His line may go on, in another conference: after the last sample on disk, and before the death."""
+
+    async def test() -> None:
+        now = asyncio.get_running_loop().time()
+        people = [Speaker(f"c{number} a", speech(number, 20.0), now - 9.5) for number in (1, 2)]
+        bed = Bed(tmp_path, *people)
+        file = tmp_path / "room.wav"
+        began, left, died = now - 9.0, now - 0.5, now - 0.1
+        broken(file, Mixer(began).record(people, 8.9))
+        on_disk = len(files.read(file))
+        assert began + on_disk / 8000 < left - 0.1
+        bed.recording.begin(1, "as1", file, ["c1", "c2"], began)
+        bed.recording.speakers.only({"c1 a"}, left)
+        bed.recording.end(died, cut=True)
+        bed.recording.speakers.only(set(), now)
+        await bed.recording.close()
+        added = files.read(file)[on_disk:].astype(int)
+        alone, both = (Mixer(began).record(who, 8.9)[on_disk:].astype(int) for who in (people[:1], people))
+        until = round((left - began) * 8000) - on_disk
+        assert (added[: until - 320] == both[: until - 320]).all()
+        assert (added[until + 800 : len(alone)] == alone[until + 800 : len(added)]).all()
+        assert (alone != both)[until + 800 :].any()
 
     run(test())
 
