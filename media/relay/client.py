@@ -30,6 +30,7 @@ from media.api import (
 )
 from media.relay.link import Hello, RelayLink, RelayOptions
 from media.relay.protocol import Command
+from media.relay.questions import ANSWERS, Questions
 from media.relay.sessions import Sessions
 from media.relay.stock import Stock
 from media.sdp import SdpError, parse
@@ -62,13 +63,12 @@ class RelayPlane:
     ) -> None:
         self._loop = loop
         self._link = RelayLink(loop, socket, options, self._on_command, self._on_lost)
+        self._questions = Questions(loop, self._link)
         self._instance = ""
         self.capabilities: frozenset[Capability] = _ALWAYS
         self._stock = Stock(self._link.send)
         self._sessions = Sessions(rng, self._stock, self._link.send)
         self._waiting: deque[_Waiting] = deque()
-        self._replies: dict[int, asyncio.Future[Any]] = {}
-        self._token = 0
         self._failed: set[int] = set()  # lines that a fresh relay could not bind
         self._listeners: list[Callable[[MediaEvent], None]] = []
         self._recovery: asyncio.Task[None] | None = None
@@ -152,14 +152,7 @@ class RelayPlane:
         self._sessions.keep(session, leg, seconds)
 
     async def kept(self, session: str, since: float = 0.0) -> tuple[Kept, ...]:
-        read: dict[str, list[tuple[float, bytes]]] = {}
-        while True:  # piece by piece, so that media never waits for it
-            last = {place: packets[-1][0] for place, packets in read.items()}
-            pieces: dict[str, list[list[Any]]] = await self._ask("kept", session, since, last)
-            if not pieces:
-                return tuple(_kept(place, packets) for place, packets in read.items())
-            for place, packets in pieces.items():
-                read.setdefault(place, []).extend((at, packet) for at, packet in packets)
+        return await self._questions.kept(session, since)
 
     def query(self, session: str) -> asyncio.Future[SessionStats]:
         future: asyncio.Future[SessionStats] = self._loop.create_future()
@@ -180,7 +173,7 @@ class RelayPlane:
                 return
             future.set_result(SessionStats(session, connected, _streams(places, rows.result())))
 
-        self._ask("query", list(places)).add_done_callback(done)
+        self._questions.ask("query", list(places)).add_done_callback(done)
         return future
 
     def snapshot(self, session: str) -> dict[str, object]:
@@ -199,7 +192,7 @@ class RelayPlane:
             if reply.exception() is None:  # else the next connection's stock is a new one
                 self._stock.unreserve(lines)
 
-        self._ask("sync").add_done_callback(known)
+        self._questions.ask("sync").add_done_callback(known)
 
     def subscribe(self, listener: Callable[[MediaEvent], None]) -> None:
         self._listeners.append(listener)
@@ -209,14 +202,14 @@ class RelayPlane:
             self._recovery.cancel()
         await self._link.close()
         error = MediaError("the media plane is closed")
-        self._fail_replies(error)
+        self._questions.fail(error)
         self._fail_waiting(error)
         if not self._sessions.by_name:
             await self._link.ended()
 
     async def relay_counters(self) -> dict[str, int]:
         """Of the relay process: lines, spares, orphans, protocol_errors, packet_errors, …"""
-        counters: dict[str, int] = await self._ask("counters")
+        counters: dict[str, int] = await self._questions.ask("counters")
         return counters
 
     async def figures(self) -> dict[str, int | None]:
@@ -233,7 +226,7 @@ class RelayPlane:
 
     async def release_orphans(self) -> int:
         """End what the relay carries for a predecessor and nobody has restored; how many lines. Raises MediaError."""
-        count: int = await self._ask("release")
+        count: int = await self._questions.ask("release")
         return count
 
     # -- offer and answer ---------------------------------------------------------------------------------------
@@ -297,26 +290,14 @@ class RelayPlane:
         ]
         self._stock.reset([lines for _, _, lines in hello.addresses])
 
-    def _ask(self, name: str, *arguments: Any) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = self._loop.create_future()
-        if not self._link.connected:
-            future.set_exception(MediaError("the media relay is down"))
-            return future
-        self._token += 1
-        self._replies[self._token] = future
-        self._link.send([name, self._token, *arguments])
-        return future
-
     def _on_command(self, command: Command) -> None:
         name, *arguments = command
         if name == "spares":
             host, asked, numbers = arguments
             self._stock.arrived(host, asked, numbers)
             self._serve(exhausted=len(numbers) < asked)
-        elif name in ("stats", "counters", "sync", "released", "kept"):
-            future = self._replies.pop(arguments[0], None)
-            if future is not None and not future.done():
-                future.set_result(arguments[1] if len(arguments) > 1 else None)
+        elif name in ANSWERS:
+            self._questions.answered(*arguments)
         elif name == "flows":
             self._tell(FlowsSilent(*arguments))
         elif name == "silent":
@@ -340,7 +321,7 @@ class RelayPlane:
 
     def _on_lost(self) -> None:
         """The relay is gone (or has dropped us): start it again and build its sessions anew."""
-        self._fail_replies(MediaError("the media relay is down"))
+        self._questions.fail(MediaError("the media relay is down"))
         self._stock.lost()
         if self._recovery is None or self._recovery.done():
             self._recovery = self._loop.create_task(self._recover())
@@ -359,7 +340,7 @@ class RelayPlane:
                             self._link.send(command)
                 await asyncio.sleep(0)
             try:
-                await self._ask("sync")
+                await self._questions.ask("sync")
                 break
             except MediaError:
                 continue  # it died again
@@ -376,21 +357,10 @@ class RelayPlane:
             if not future.done():
                 future.set_exception(error)
 
-    def _fail_replies(self, error: MediaError) -> None:
-        replies, self._replies = self._replies, {}
-        for future in replies.values():
-            if not future.done():
-                future.set_exception(error)
-
 
 def _of(session: str, problem: object) -> MediaError:
     kind = type(problem) if isinstance(problem, MediaError) else MediaError
     return kind(f"session {session}: {problem}")
-
-
-def _kept(place: str, packets: list[tuple[float, bytes]]) -> Kept:
-    line, _, leg = place.partition(" ")
-    return Kept(leg, int(line), tuple(packets))
 
 
 def _streams(places: dict[int, tuple[str, int]], rows: list[list[Any]]) -> tuple[StreamStats, ...]:
