@@ -10,7 +10,7 @@ import pytest
 from media.api import MediaError
 from media.rtp import rtcp
 from media.rtp.packet import RtpPacket
-from tests.unit.media.relay_bed import BACKEND, BACKUP, CALLER, Bed, address, heard, relay_bed, run
+from tests.unit.media.relay_bed import BACKEND, BACKUP, CALLER, Bed, Peer, address, heard, relay_bed, run
 from tests.unit.media.secure_peer import SecurePeer, crypto, secure
 
 Place = tuple[str, int]
@@ -42,6 +42,14 @@ def talk(caller: SecurePeer, backend: SecurePeer, for_caller: Place, for_backend
         assert other.hear_packet() == RtpPacket(0, False, peer.sequence & 0xFFFF, peer.sequence * 160, peer.ssrc, WORDS)
 
 
+def hears(listener: Peer, speaker: Peer, place: Place, *stream: int) -> None:
+    """What is sent to that place. `stream`: SSRC and sequence number that it must have."""
+    speaker.say(place, WORDS)
+    said = listener.hear_packet()
+    assert said.payload == WORDS
+    assert not stream or (said.ssrc, said.sequence) == stream
+
+
 async def bring_up(bed: Bed, caller: SecurePeer, told: bytes, leg: str = "b2") -> tuple[SecurePeer, Place]:
     """A leg on a backup, of which the caller is not told. `told`: the key that he has been told."""
     backup = secure(bed, BACKUP, f"backup {leg}")
@@ -53,9 +61,9 @@ async def bring_up(bed: Bed, caller: SecurePeer, told: bytes, leg: str = "b2") -
     return backup, address(offer)
 
 
-async def move(bed: Bed, caller: SecurePeer, backend: SecurePeer) -> tuple[SecurePeer, Place]:
-    backup, for_backup = await bring_up(bed, caller, crypto(backend.name))
-    await bed.plane.switch("c", "a", "b2")
+async def move(bed: Bed, caller: SecurePeer, backend: SecurePeer, leg: str = "b2") -> tuple[SecurePeer, Place]:
+    backup, for_backup = await bring_up(bed, caller, crypto(backend.name), leg)
+    await bed.plane.switch("c", "a", leg)
     await bed.settle()
     return backup, for_backup
 
@@ -104,13 +112,10 @@ def test_counts_of_roll_over_go_on_for_each_side(tmp_path: Path) -> None:
                 # Under the caller's key his indexes must not be used for another packet (RFC 3711 §9.1).
                 assert said.ssrc != caller.ssrc and said.payload == WORDS
             backup.told("caller")
-            third, for_third = await bring_up(bed, caller, crypto(backend.name), "b3")
-            await bed.plane.switch("c", "a", "b3")
-            await bed.settle()
+            third, for_third = await move(bed, caller, backend, "b3")
             third.say(for_third, WORDS)
             assert caller.hear_packet().sequence == backend.sequence + 1 & 0xFFFF
-            caller.say(for_caller, WORDS)
-            assert third.hear() == WORDS
+            hears(third, caller, for_caller)
 
     run(test())
 
@@ -125,10 +130,8 @@ def test_reports_are_understood_on_both_sides_and_come_in_order(tmp_path: Path) 
                 caller.report(for_caller, b"caller")
                 assert b"caller" in backend.hear_report()
             backup, for_backup = await move(bed, caller, backend)
-            backup.say(for_backup, WORDS)
-            caller.hear()
-            caller.say(for_caller, WORDS)
-            backup.hear()
+            hears(caller, backup, for_backup)
+            hears(backup, caller, for_caller)
             for _ in range(2):
                 backup.report(for_backup, b"backup")  # as the fourth of one sender, or it would be a replay
                 said = rtcp.parse(caller.hear_report())
@@ -145,8 +148,7 @@ def test_what_is_not_authentic_is_counted_and_not_passed(tmp_path: Path) -> None
         async with relay_bed(tmp_path) as bed:
             caller, backend, _, _ = await call(bed)
             backup, for_backup = await move(bed, caller, backend)
-            backup.say(for_backup, WORDS)
-            caller.hear()
+            hears(caller, backup, for_backup)
             forged = backup.sending.protect(b"\x80\x00\x00\x09" + bytes(8) + WORDS)
             backup.rtp.sendto(forged[:-1] + bytes([forged[-1] ^ 1]), for_backup)
             backup.rtp.sendto(forged, for_backup)
@@ -183,10 +185,8 @@ def test_the_backup_may_choose_another_suite(tmp_path: Path) -> None:
             await bed.plane.switch("c", "a", "b2")
             await bed.settle()
             backup.told("caller again", SHORT)
-            backup.say(for_backup, WORDS)
-            assert caller.hear() == WORDS
-            caller.say(for_caller, WORDS)
-            assert backup.hear() == WORDS
+            hears(caller, backup, for_backup)
+            hears(backup, caller, for_caller)
 
     run(test())
 
@@ -226,8 +226,7 @@ def test_a_caller_who_is_told_of_the_backups_key_goes_on_with_that(tmp_path: Pat
         async with relay_bed(tmp_path) as bed:
             caller, backend, for_caller, _ = await call(bed)
             backup, for_backup = await move(bed, caller, backend)
-            backup.say(for_backup, WORDS)
-            caller.hear()
+            hears(caller, backup, for_backup)
             caller.name = "caller anew"
             offer = await bed.plane.offer("c", "a", "b2", caller.describe())
             assert keys(offer) == [crypto("caller anew")]
@@ -237,11 +236,8 @@ def test_a_caller_who_is_told_of_the_backups_key_goes_on_with_that(tmp_path: Pat
             caller.sending = secure(bed, CALLER, "caller anew").sending
             caller.told(backup.name)
             backup.told("caller anew")
-            backup.say(for_backup, WORDS)
-            said = caller.hear_packet()
-            assert (said.ssrc, said.sequence, said.payload) == (backend.ssrc, 3, WORDS)
-            caller.say(for_caller, WORDS)
-            assert backup.hear() == WORDS
+            hears(caller, backup, for_backup, backend.ssrc, 3)
+            hears(backup, caller, for_caller)
 
     run(test())
 
@@ -255,20 +251,13 @@ def test_two_callers_of_a_dead_backend_hear_each_other(tmp_path: Path) -> None:
             await bed.settle()
             for number in range(3):
                 backend.say(for_backend, b"from the grave")
-                agent.say(for_agent, WORDS)
-                said = customer.hear_packet()
-                assert (said.ssrc, said.sequence, said.payload) == (backend.ssrc, 2 + number, WORDS)
-                customer.say(for_customer, WORDS)
-                said = agent.hear_packet()
-                assert (said.ssrc, said.sequence, said.payload) == (agents_backend.ssrc, 2 + number, WORDS)
+                hears(customer, agent, for_agent, backend.ssrc, 2 + number)
+                hears(agent, customer, for_customer, agents_backend.ssrc, 2 + number)
             await bed.plane.switch("customer", "a", "b1")  # it was a false alarm
             await bed.plane.switch("agent", "a", "b1")
             await bed.settle()
-            backend.say(for_backend, WORDS)
-            said = customer.hear_packet()
-            assert (said.ssrc, said.sequence, said.payload) == (backend.ssrc, 5, WORDS)
-            customer.say(for_customer, WORDS)
-            assert backend.hear() == WORDS
+            hears(customer, backend, for_backend, backend.ssrc, 5)
+            hears(backend, customer, for_customer)
 
     run(test())
 
@@ -279,16 +268,12 @@ def test_one_who_encrypts_and_one_who_does_not_are_bridged_too(tmp_path: Path) -
             agent, _, for_agent, _ = await call(bed, "agent", "agent")
             customer, backend = bed.peer(CALLER), bed.peer(BACKEND)
             for_customer, for_backend = await bed.call(customer, backend, "customer")
-            customer.say(for_customer, WORDS)
-            backend.hear()
-            backend.say(for_backend, WORDS)
-            customer.hear()
+            hears(backend, customer, for_customer)
+            hears(customer, backend, for_backend)
             await bed.plane.bridge("agent", "a", "customer", "a")
             await bed.settle()
-            agent.say(for_agent, WORDS)
-            assert customer.hear() == WORDS
-            customer.say(for_customer, WORDS)
-            assert agent.hear() == WORDS
+            hears(customer, agent, for_agent)
+            hears(agent, customer, for_customer)
 
     run(test())
 
@@ -331,8 +316,7 @@ def test_silence_is_filled_with_comfort_noise(tmp_path: Path) -> None:
             caller, backend, _, for_backend = await call(bed)
             bed.plane.watch("c", "b1", "as1")
             await bed.settle()
-            backend.say(for_backend, WORDS)
-            caller.hear()
+            hears(caller, backend, for_backend)
             bed.plane.comfort("as1", True)
             await bed.settle()
             for number in range(3):
@@ -365,11 +349,8 @@ def test_a_hot_standby_hears_what_it_can_read(tmp_path: Path) -> None:
             assert caller.has_heard_nothing()
             await bed.plane.switch("c", "a", "b2")
             await bed.settle()
-            backup.say(for_backup, WORDS)
-            said = caller.hear_packet()
-            assert (said.ssrc, said.sequence, said.payload) == (backend.ssrc, backend.sequence + 1 & 0xFFFF, WORDS)
-            caller.say(for_caller, WORDS)
-            assert backup.hear() == WORDS
+            hears(caller, backup, for_backup, backend.ssrc, backend.sequence + 1 & 0xFFFF)
+            hears(backup, caller, for_caller)
 
     run(test())
 
@@ -379,20 +360,14 @@ def test_keys_survive_the_proxy(tmp_path: Path) -> None:
         async with relay_bed(tmp_path) as bed:
             caller, backend, for_caller, _ = await call(bed)
             backup, for_backup = await move(bed, caller, backend)
-            backup.say(for_backup, WORDS)
-            caller.hear()
+            hears(caller, backup, for_backup)
             snapshot = bed.plane.snapshot("c")
             await bed.successor()
             bed.plane.restore("c", snapshot)
             await bed.settle()
-            backup.say(for_backup, WORDS)
-            said = caller.hear_packet()
-            assert (said.ssrc, said.sequence) == (backend.ssrc, 3)
-            caller.say(for_caller, WORDS)
-            assert backup.hear() == WORDS
-            third, for_third = await bring_up(bed, caller, crypto(backend.name), "b3")
-            await bed.plane.switch("c", "a", "b3")
-            await bed.settle()
+            hears(caller, backup, for_backup, backend.ssrc, 3)
+            hears(backup, caller, for_caller)
+            third, for_third = await move(bed, caller, backend, "b3")
             third.say(for_third, WORDS)
             assert caller.hear_packet().sequence == 4
 
