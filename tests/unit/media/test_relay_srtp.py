@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,20 @@ def test_reports_are_understood_on_both_sides_and_come_in_order(tmp_path: Path) 
                 caller.report(for_caller, b"caller")
                 assert b"caller" in backup.hear_report()
             assert (await bed.settle())["srtp_refused"] == 0
+
+    run(test())
+
+
+def test_a_sender_report_counts_the_payload_of_both_senders_without_tags(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with relay_bed(tmp_path) as bed:
+            caller, backend, _, _ = await call(bed)
+            backup, (host, port) = await move(bed, caller, backend)
+            hears(caller, backup, (host, port))
+            report = rtcp.sender_report(backup.ssrc, 1000.5, 160, 1, 160, b"backup")
+            backup.rtcp.sendto(backup.sending.protect_rtcp(report), (host, port + 1))
+            packets, octets = struct.unpack("!II", rtcp.parse(caller.hear_report())[0].body[16:24])
+            assert (packets, octets) == (2, 320)
 
     run(test())
 
